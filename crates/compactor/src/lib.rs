@@ -1,0 +1,1 @@
+//! Upload of journals to object storage, and deletion of objects

@@ -1,0 +1,1 @@
+//! The metadata tier: nodes and epochs, topics, streams, journals, objects, leases

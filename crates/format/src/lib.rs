@@ -1,0 +1,9 @@
+//! Bytes and structs of everything that is stored: one file a format, each with golden bytes in its tests.
+//!
+//! All integers are big-endian, every structure is versioned, every decoder is bounded by its input
+//! (docs/design.md section 6). Nothing here does I/O.
+
+pub mod entry;
+mod error;
+
+pub use error::FormatError;

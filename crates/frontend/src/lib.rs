@@ -1,0 +1,1 @@
+//! The Kafka tier: listener, produce, fetch, groups

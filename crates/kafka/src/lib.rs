@@ -1,0 +1,1 @@
+//! The Kafka wire: frames, messages, record batches

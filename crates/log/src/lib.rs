@@ -1,0 +1,1 @@
+//! The state of one partition's log, pure: producers, leader epochs, its snapshot

@@ -1,0 +1,1 @@
+//! The object storage port, its adapters, keys and the ranged reader

@@ -1,0 +1,13 @@
+//! Ids, offsets, epochs, error kinds and outcomes: the words that every tier shares.
+//!
+//! Owns: the newtypes and their text forms. Does not own: any encoding (see `format`, `kafka`), any I/O.
+
+mod epoch;
+mod error;
+mod id;
+mod position;
+
+pub use epoch::{ControllerEpoch, DeviceEpoch, LeaderEpoch, LeaseEpoch, NodeEpoch, SealingEpoch};
+pub use error::{Kind, Outcome};
+pub use id::{ClusterId, DeviceId, JournalId, NodeId, ObjectId, StreamId, TaskId, TopicId};
+pub use position::{Lsn, LsnRange, MetadataVersion, Offset, OffsetRange};

@@ -1,0 +1,1 @@
+//! The journal tier: device log, group commit, recovery
