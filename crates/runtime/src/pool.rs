@@ -41,7 +41,9 @@ impl AlignedBuf {
         let layout = layout.expect("buffer sizes are far below isize::MAX");
         // SAFETY: the layout's size isn't 0.
         let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        let Some(start) = NonNull::new(start) else {
+            handle_alloc_error(layout)
+        };
         Self { start, layout }
     }
 }
@@ -98,10 +100,18 @@ impl BufferPool {
             buffer_bytes,
             max_buffers,
             free: Mutex::default(),
-            in_use: metrics.gauge("tailwater_pool_buffers_in_use", "Buffers taken and not returned"),
-            misses: metrics.counter("tailwater_pool_misses_total", "Buffers allocated because the pool was dry"),
+            in_use: metrics.gauge(
+                "tailwater_pool_buffers_in_use",
+                "Buffers taken and not returned",
+            ),
+            misses: metrics.counter(
+                "tailwater_pool_misses_total",
+                "Buffers allocated because the pool was dry",
+            ),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// A buffer with whatever its last user left in it. Never waits and never fails.
@@ -116,7 +126,11 @@ impl BufferPool {
             self.inner.misses.inc();
         }
         let buffer = reused.unwrap_or_else(|| AlignedBuf::zeroed(self.inner.buffer_bytes));
-        PooledBuf { buffer: Some(buffer), member, pool: self.inner.clone() }
+        PooledBuf {
+            buffer: Some(buffer),
+            member,
+            pool: self.inner.clone(),
+        }
     }
 
     /// Size of every buffer, before rounding up to the alignment.

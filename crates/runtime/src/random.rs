@@ -31,14 +31,18 @@ impl Random {
         }
         // The all-zero state is the generator's only fixed point.
         state[0] |= u64::from(state == [0; 4]);
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
     }
 
     /// The same sequence for the same seed, on every machine.
     pub fn seeded(seed: u64) -> Self {
         let mut mixed = seed;
         let state = std::array::from_fn(|_| splitmix(&mut mixed));
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
     }
 
     pub fn u64(&self) -> u64 {

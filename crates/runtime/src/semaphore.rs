@@ -38,7 +38,10 @@ impl ByteSemaphore {
     /// # Panics
     /// If `total_bytes` is 0: nothing could ever run.
     pub fn new(name: &str, total_bytes: u64, metrics: &Metrics) -> Self {
-        assert!(total_bytes > 0, "a semaphore without permits stops everything");
+        assert!(
+            total_bytes > 0,
+            "a semaphore without permits stops everything"
+        );
         let metrics = metrics.labelled("semaphore", name);
         let unit_bytes = total_bytes.div_ceil(u64::from(u32::MAX));
         let units = usize::try_from(total_bytes / unit_bytes).expect("at most u32::MAX");
@@ -55,14 +58,22 @@ impl ByteSemaphore {
     /// dropped wait gives up its place and holds nothing.
     pub async fn acquire(&self, bytes: u64) -> BytePermit {
         let waiting = GaugeGuard::new(&self.waiting, 1);
-        let permit = self.permits.clone().acquire_many_owned(self.units(bytes)).await;
+        let permit = self
+            .permits
+            .clone()
+            .acquire_many_owned(self.units(bytes))
+            .await;
         drop(waiting);
         self.permit(permit.expect("the semaphore is never closed"), bytes)
     }
 
     /// `bytes` now, or `None`: never overtakes a waiter.
     pub fn try_acquire(&self, bytes: u64) -> Option<BytePermit> {
-        let permit = self.permits.clone().try_acquire_many_owned(self.units(bytes)).ok()?;
+        let permit = self
+            .permits
+            .clone()
+            .try_acquire_many_owned(self.units(bytes))
+            .ok()?;
         Some(self.permit(permit, bytes))
     }
 
@@ -86,7 +97,10 @@ impl ByteSemaphore {
 
     fn permit(&self, permit: OwnedSemaphorePermit, bytes: u64) -> BytePermit {
         let bytes = i64::try_from(bytes.min(self.total_bytes)).unwrap_or(i64::MAX);
-        BytePermit { _permit: permit, held: GaugeGuard::new(&self.in_use_bytes, bytes) }
+        BytePermit {
+            _permit: permit,
+            held: GaugeGuard::new(&self.in_use_bytes, bytes),
+        }
     }
 }
 
@@ -107,7 +121,10 @@ struct GaugeGuard {
 impl GaugeGuard {
     fn new(gauge: &IntGauge, amount: i64) -> Self {
         gauge.add(amount);
-        Self { gauge: gauge.clone(), amount }
+        Self {
+            gauge: gauge.clone(),
+            amount,
+        }
     }
 }
 
@@ -128,7 +145,9 @@ mod tests {
     }
 
     async fn waits<F: Future + Unpin>(future: &mut F) -> bool {
-        tokio::time::timeout(Duration::from_millis(1), future).await.is_err()
+        tokio::time::timeout(Duration::from_millis(1), future)
+            .await
+            .is_err()
     }
 
     /// A request above the whole is capped and runs when nothing else does.

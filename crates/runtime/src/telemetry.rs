@@ -15,12 +15,24 @@ pub use prometheus::{
 use prometheus::{HistogramOpts, Opts, TextEncoder};
 
 /// Bucket bounds in seconds for anything from a flush to an object PUT.
-pub const LATENCY_SECONDS: &[f64] =
-    &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+pub const LATENCY_SECONDS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 10.0,
+];
 
 /// Bucket bounds in bytes, from one small batch to the largest.
-pub const SIZE_BYTES: &[f64] =
-    &[256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 134_217_728.0];
+pub const SIZE_BYTES: &[f64] = &[
+    256.0,
+    1024.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    134_217_728.0,
+];
 
 /// A registry and the labels that everything made through this handle carries.
 ///
@@ -39,8 +51,14 @@ struct Shared {
 
 impl Metrics {
     pub fn new() -> Self {
-        let shared = Shared { registry: Registry::new(), made: Mutex::default() };
-        Self { shared: Arc::new(shared), labels: BTreeMap::new() }
+        let shared = Shared {
+            registry: Registry::new(),
+            made: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            labels: BTreeMap::new(),
+        }
     }
 
     /// The same registry with one more label on everything made through the result.
@@ -48,7 +66,10 @@ impl Metrics {
     pub fn labelled(&self, label: &str, value: &str) -> Self {
         let mut labels = self.labels.clone();
         labels.insert(label.to_owned(), value.to_owned());
-        Self { shared: self.shared.clone(), labels }
+        Self {
+            shared: self.shared.clone(),
+            labels,
+        }
     }
 
     pub fn counter(&self, name: &str, help: &str) -> IntCounter {
@@ -69,17 +90,29 @@ impl Metrics {
 
     /// `buckets` are upper bounds, ascending; see [`LATENCY_SECONDS`] and [`SIZE_BYTES`].
     pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        self.register(name, help, |opts| Histogram::with_opts(histogram_opts(opts, buckets)))
+        self.register(name, help, |opts| {
+            Histogram::with_opts(histogram_opts(opts, buckets))
+        })
     }
 
-    pub fn histogram_vec(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-        self.register(name, help, |opts| HistogramVec::new(histogram_opts(opts, buckets), labels))
+    pub fn histogram_vec(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> HistogramVec {
+        self.register(name, help, |opts| {
+            HistogramVec::new(histogram_opts(opts, buckets), labels)
+        })
     }
 
     /// Everything registered, in Prometheus' text format.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        if let Err(error) = TextEncoder::new().encode_utf8(&self.shared.registry.gather(), &mut text) {
+        if let Err(error) =
+            TextEncoder::new().encode_utf8(&self.shared.registry.gather(), &mut text)
+        {
             tracing::error!(%error, "metrics can't be encoded");
         }
         text
@@ -90,7 +123,11 @@ impl Metrics {
         M: Collector + Clone + Send + 'static,
     {
         let opts = |name: &str| {
-            self.labels.iter().fold(Opts::new(name, help), |opts, (label, value)| opts.const_label(label, value))
+            self.labels
+                .iter()
+                .fold(Opts::new(name, help), |opts, (label, value)| {
+                    opts.const_label(label, value)
+                })
         };
         let key = format!("{name}{:?}", self.labels);
         let mut made = self.shared.made.lock();
@@ -108,7 +145,8 @@ impl Metrics {
             }
             Err(error) => {
                 tracing::error!(name, %error, "metric can't be registered, it counts unseen");
-                make(Opts::new("tailwater_unregistered", "unseen")).expect("this name is well formed")
+                make(Opts::new("tailwater_unregistered", "unseen"))
+                    .expect("this name is well formed")
             }
         }
     }
@@ -121,7 +159,10 @@ impl Default for Metrics {
 }
 
 fn histogram_opts(opts: Opts, buckets: &[f64]) -> HistogramOpts {
-    HistogramOpts { common_opts: opts, buckets: buckets.to_vec() }
+    HistogramOpts {
+        common_opts: opts,
+        buckets: buckets.to_vec(),
+    }
 }
 
 #[cfg(test)]
@@ -137,8 +178,14 @@ mod tests {
         a.counter("tailwater_test_total", "t").inc();
         b.counter("tailwater_test_total", "t").inc();
         let text = metrics.text();
-        assert!(text.contains("tailwater_test_total{pool=\"a\"} 2"), "{text}");
-        assert!(text.contains("tailwater_test_total{pool=\"b\"} 1"), "{text}");
+        assert!(
+            text.contains("tailwater_test_total{pool=\"a\"} 2"),
+            "{text}"
+        );
+        assert!(
+            text.contains("tailwater_test_total{pool=\"b\"} 1"),
+            "{text}"
+        );
     }
 
     /// A bad name, or a name of another type, still gives a metric that can be used.

@@ -57,8 +57,14 @@ impl ZstdPool {
             max_in_use,
             max_idle,
             in_use: metrics.gauge("tailwater_zstd_contexts_in_use", "zstd contexts in use"),
-            waits: metrics.counter("tailwater_zstd_waits_total", "Decompressions that waited for a context"),
-            made: metrics.counter("tailwater_zstd_contexts_made_total", "zstd contexts created"),
+            waits: metrics.counter(
+                "tailwater_zstd_waits_total",
+                "Decompressions that waited for a context",
+            ),
+            made: metrics.counter(
+                "tailwater_zstd_contexts_made_total",
+                "zstd contexts created",
+            ),
         }
     }
 
@@ -73,13 +79,17 @@ impl ZstdPool {
         let mut state = self.state.lock();
         if state.in_use >= self.max_in_use {
             self.waits.inc();
-            self.freed.wait_while(&mut state, |state| state.in_use >= self.max_in_use);
+            self.freed
+                .wait_while(&mut state, |state| state.in_use >= self.max_in_use);
         }
         state.in_use += 1;
         let idle = state.idle.pop();
         drop(state);
         self.in_use.inc();
-        Lease { pool: self, context: idle }
+        Lease {
+            pool: self,
+            context: idle,
+        }
     }
 }
 
@@ -100,7 +110,10 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let context = self.context.take().filter(|context| context.sizeof() <= MAX_IDLE_CONTEXT_BYTES);
+        let context = self
+            .context
+            .take()
+            .filter(|context| context.sizeof() <= MAX_IDLE_CONTEXT_BYTES);
         let mut state = self.pool.state.lock();
         state.in_use -= 1;
         if state.idle.len() < self.pool.max_idle {
@@ -112,22 +125,33 @@ impl Drop for Lease<'_> {
     }
 }
 
-fn decompress(context: &mut DCtx<'static>, compressed: &[u8], max_bytes: usize) -> Result<Vec<u8>, ZstdError> {
+fn decompress(
+    context: &mut DCtx<'static>,
+    compressed: &[u8],
+    max_bytes: usize,
+) -> Result<Vec<u8>, ZstdError> {
     let damaged = |code| ZstdError::Damaged(zstd_safe::get_error_name(code));
-    context.reset(zstd_safe::ResetDirective::SessionAndParameters).map_err(damaged)?;
-    context.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG)).map_err(damaged)?;
+    context
+        .reset(zstd_safe::ResetDirective::SessionAndParameters)
+        .map_err(damaged)?;
+    context
+        .set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))
+        .map_err(damaged)?;
     let mut output: Vec<u8> = Vec::new();
     let mut input = InBuffer::around(compressed);
     loop {
         if output.len() == output.capacity() {
             // One byte above the limit tells "exactly full" from "too large".
-            let wanted = (output.capacity() * 2).clamp(FIRST_OUTPUT_BYTES, max_bytes.saturating_add(1));
+            let wanted =
+                (output.capacity() * 2).clamp(FIRST_OUTPUT_BYTES, max_bytes.saturating_add(1));
             output.reserve_exact(wanted.saturating_sub(output.len()).max(1));
         }
         let filled = output.len();
         let hint = {
             let mut out = OutBuffer::around_pos(&mut output, filled);
-            context.decompress_stream(&mut out, &mut input).map_err(damaged)?
+            context
+                .decompress_stream(&mut out, &mut input)
+                .map_err(damaged)?
         };
         if output.len() > max_bytes {
             return Err(ZstdError::TooLarge { max_bytes });
@@ -164,8 +188,14 @@ mod tests {
         let one = compressed(&plain);
         assert_eq!(pool.decompress(&one, plain.len()).unwrap(), plain);
         let two = [one.clone(), one].concat();
-        assert_eq!(pool.decompress(&two, 2 * plain.len()).unwrap(), plain.repeat(2));
-        assert_eq!(pool.decompress(&compressed(&[]), 0).unwrap(), Vec::<u8>::new());
+        assert_eq!(
+            pool.decompress(&two, 2 * plain.len()).unwrap(),
+            plain.repeat(2)
+        );
+        assert_eq!(
+            pool.decompress(&compressed(&[]), 0).unwrap(),
+            Vec::<u8>::new()
+        );
         assert_eq!(pool.made.get(), 1);
     }
 
@@ -174,10 +204,19 @@ mod tests {
     fn bad_data_is_refused_within_the_limit() {
         let pool = pool(1, 1);
         let bomb = compressed(&vec![0; 64 << 20]);
-        assert_eq!(pool.decompress(&bomb, 1 << 20), Err(ZstdError::TooLarge { max_bytes: 1 << 20 }));
+        assert_eq!(
+            pool.decompress(&bomb, 1 << 20),
+            Err(ZstdError::TooLarge { max_bytes: 1 << 20 })
+        );
         let good = compressed(b"good");
-        assert_eq!(pool.decompress(&good[..good.len() - 1], 100), Err(ZstdError::Truncated));
-        assert!(matches!(pool.decompress(b"no zstd at all", 100), Err(ZstdError::Damaged(_))));
+        assert_eq!(
+            pool.decompress(&good[..good.len() - 1], 100),
+            Err(ZstdError::Truncated)
+        );
+        assert!(matches!(
+            pool.decompress(b"no zstd at all", 100),
+            Err(ZstdError::Damaged(_))
+        ));
         assert_eq!(pool.decompress(&good, 4).unwrap(), b"good");
     }
 
