@@ -1,0 +1,114 @@
+//! The APIs that are served: their keys, their versions, and any request of them.
+
+use std::fmt;
+
+use crate::messages::*;
+use crate::{CodecError, Message as _, Reader, Versions, Wire as _};
+
+macro_rules! apis {
+    ($($key:literal $name:ident($request:ident) $(advertised $min:literal..=$max:literal)?,)*) => {
+        /// An API by its number on the wire.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(i16)]
+        pub enum ApiKey {
+            $($name = $key,)*
+        }
+
+        impl ApiKey {
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The versions that can be decoded.
+            pub const fn versions(self) -> Versions {
+                match self {
+                    $(Self::$name => $request::VERSIONS,)*
+                }
+            }
+
+            /// The versions that clients are told of.
+            pub const fn advertised(self) -> Versions {
+                match self {
+                    $(Self::$name => apis!(@advertised $request $($min $max)?),)*
+                }
+            }
+
+            /// Whether `version` is flexible (KIP-482), also where it isn't served.
+            pub const fn is_flexible(self, version: i16) -> bool {
+                version >= match self {
+                    $(Self::$name => $request::FLEXIBLE,)*
+                }
+            }
+        }
+
+        impl TryFrom<i16> for ApiKey {
+            type Error = CodecError;
+
+            fn try_from(key: i16) -> Result<Self, CodecError> {
+                match key {
+                    $($key => Ok(Self::$name),)*
+                    _ => Err(CodecError::UnknownApi(key)),
+                }
+            }
+        }
+
+        /// Any request.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Request {
+            $($name($request),)*
+        }
+
+        impl Request {
+            /// The request behind a header. Bytes behind its end are an error.
+            ///
+            /// # Errors
+            /// [`CodecError::UnsupportedVersion`], or the bytes are no such request.
+            pub fn decode(api: ApiKey, version: i16, mut body: Reader) -> Result<Self, CodecError> {
+                let request = match api {
+                    $(ApiKey::$name => Self::$name($request::read(&mut body, $request::version(version)?)?),)*
+                };
+                body.finish()?;
+                Ok(request)
+            }
+        }
+
+        $(impl From<$request> for Request {
+            fn from(request: $request) -> Self {
+                Self::$name(request)
+            }
+        })*
+    };
+    (@advertised $request:ident) => { $request::VERSIONS };
+    (@advertised $request:ident $min:literal $max:literal) => { Versions { min: $min, max: $max } };
+}
+
+apis! {
+    // librdkafka before 2.11.1 stops compressing where Produce isn't advertised from 0.
+    0 Produce(ProduceRequest) advertised 0..=13,
+    1 Fetch(FetchRequest),
+    3 Metadata(MetadataRequest),
+    18 ApiVersions(ApiVersionsRequest),
+}
+
+impl ApiKey {
+    pub const fn code(self) -> i16 {
+        self as i16
+    }
+}
+
+impl fmt::Display for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?} ({})", self.code())
+    }
+}
+
+/// What an ApiVersions response says about `apis`.
+pub fn supported(apis: &[ApiKey]) -> Vec<ApiVersion> {
+    let entry = |api: &ApiKey| {
+        let Versions { min, max } = api.advertised();
+        ApiVersion {
+            api_key: api.code(),
+            min_version: min,
+            max_version: max,
+        }
+    };
+    apis.iter().map(entry).collect()
+}
