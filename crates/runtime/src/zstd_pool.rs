@@ -142,9 +142,9 @@ fn decompress(
     loop {
         if output.len() == output.capacity() {
             // One byte above the limit tells "exactly full" from "too large".
-            let wanted =
-                (output.capacity() * 2).clamp(FIRST_OUTPUT_BYTES, max_bytes.saturating_add(1));
-            output.reserve_exact(wanted.saturating_sub(output.len()).max(1));
+            let wanted = (2 * output.capacity()).max(FIRST_OUTPUT_BYTES);
+            let wanted = wanted.min(max_bytes.saturating_add(1));
+            output.reserve_exact(wanted - output.len());
         }
         let filled = output.len();
         let hint = {
