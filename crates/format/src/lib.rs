@@ -3,7 +3,9 @@
 //! All integers are big-endian, every structure is versioned, every decoder is bounded by its input
 //! (docs/design.md section 6). Nothing here does I/O.
 
+pub mod crc;
 pub mod entry;
 mod error;
+pub mod object;
 
 pub use error::FormatError;
