@@ -84,8 +84,20 @@ apis! {
     // librdkafka before 2.11.1 stops compressing where Produce isn't advertised from 0.
     0 Produce(ProduceRequest) advertised 0..=13,
     1 Fetch(FetchRequest),
+    2 ListOffsets(ListOffsetsRequest),
     3 Metadata(MetadataRequest),
+    8 OffsetCommit(OffsetCommitRequest),
+    9 OffsetFetch(OffsetFetchRequest),
+    10 FindCoordinator(FindCoordinatorRequest),
+    11 JoinGroup(JoinGroupRequest),
+    12 Heartbeat(HeartbeatRequest),
+    13 LeaveGroup(LeaveGroupRequest),
+    14 SyncGroup(SyncGroupRequest),
     18 ApiVersions(ApiVersionsRequest),
+    19 CreateTopics(CreateTopicsRequest),
+    20 DeleteTopics(DeleteTopicsRequest),
+    // Version 6 is not stable in Kafka 4.3, so Kafka doesn't advertise it either.
+    22 InitProducerId(InitProducerIdRequest) advertised 0..=5,
 }
 
 impl ApiKey {

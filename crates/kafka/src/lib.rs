@@ -12,6 +12,7 @@
 
 mod api;
 pub mod batch;
+pub mod crc;
 mod error;
 mod error_code;
 mod frame;

@@ -4,10 +4,21 @@
 
 mod api_versions;
 mod fetch;
+pub mod groups;
+mod init_producer_id;
+mod list_offsets;
 mod metadata;
 mod produce;
+mod topics;
 
 pub use api_versions::*;
 pub use fetch::*;
+pub use groups::*;
+pub use init_producer_id::*;
+pub use list_offsets::*;
 pub use metadata::*;
 pub use produce::*;
+pub use topics::*;
+
+#[cfg(test)]
+mod tests;

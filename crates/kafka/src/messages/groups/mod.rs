@@ -1,0 +1,15 @@
+//! Classic consumer groups: finding the coordinator, membership, offsets, and the coordinator's own records.
+
+mod coordinator;
+mod join;
+mod membership;
+mod offset_commit;
+mod offset_fetch;
+mod records;
+
+pub use coordinator::*;
+pub use join::*;
+pub use membership::*;
+pub use offset_commit::*;
+pub use offset_fetch::*;
+pub use records::*;

@@ -1,0 +1,92 @@
+//! Our bytes through the `kafka-protocol` crate, and its bytes through ours, for every version that both have.
+
+use std::fmt::Debug;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages as theirs;
+use kafka_protocol::protocol::{Decodable, Encodable, Message as TheirMessage};
+
+use crate::messages as ours;
+use crate::testing::{Fill, Rng};
+use crate::{Message, Versions};
+
+const SEEDS: u64 = 60;
+
+/// What we encode they decode to something that they encode to the same bytes, and these decode to what we began with.
+fn agree<Ours, Theirs>() -> Versions
+where
+    Ours: Message + Fill + Debug + PartialEq,
+    Theirs: TheirMessage + Encodable + Decodable + Debug,
+{
+    let both = Versions {
+        min: Ours::VERSIONS.min.max(Theirs::VERSIONS.min),
+        max: Ours::VERSIONS.max.min(Theirs::VERSIONS.max),
+    };
+    for number in both.min..=both.max {
+        let version = Ours::version(number).unwrap();
+        for seed in 0..SEEDS {
+            let case = format!("{} v{number}, seed {seed}", Ours::NAME);
+            let message = Ours::fill(&mut Rng(seed), version);
+            let bytes = message
+                .encode(number)
+                .unwrap_or_else(|error| panic!("{case}: {error}"));
+
+            let mut left: Bytes = bytes.clone();
+            let decoded = Theirs::decode(&mut left, number);
+            let decoded = decoded
+                .unwrap_or_else(|error| panic!("{case}: they don't read it: {error}\n{message:?}"));
+            assert!(left.is_empty(), "{case}: they leave {} bytes", left.len());
+
+            let mut encoded = BytesMut::new();
+            decoded
+                .encode(&mut encoded, number)
+                .unwrap_or_else(|error| panic!("{case}: {error}"));
+            assert_eq!(encoded, bytes, "{case}:\n{message:?}\n{decoded:?}");
+            assert_eq!(
+                Ours::decode(encoded, number).as_ref(),
+                Ok(&message),
+                "{case}"
+            );
+        }
+    }
+    both
+}
+
+/// The names of all fields in their order on the wire: two fields of one type that change places agree in bytes.
+fn field_names(message: &impl Debug) -> Vec<String> {
+    let text = format!("{message:?}");
+    let (names, _) = text.match_indices(": ").map(|(at, _)| {
+        let head = text[..at].trim_end_matches(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        text[head.len()..at].to_owned()
+    }).partition::<Vec<_>, _>(|name| !name.is_empty() && name != "unknown_tagged_fields");
+    names
+}
+
+macro_rules! agree {
+    ($($test:ident: $request:ident, $response:ident, versions $min:literal..=$max:literal;)*) => {$(
+        #[test]
+        fn $test() {
+            let expected = Versions { min: $min, max: $max };
+            assert_eq!(agree::<ours::$request, theirs::$request>(), expected);
+            assert_eq!(agree::<ours::$response, theirs::$response>(), expected);
+        }
+    )*};
+}
+
+agree! {
+    produce: ProduceRequest, ProduceResponse, versions 3..=13;
+    fetch: FetchRequest, FetchResponse, versions 4..=18;
+    list_offsets: ListOffsetsRequest, ListOffsetsResponse, versions 1..=11;
+    metadata: MetadataRequest, MetadataResponse, versions 0..=13;
+    api_versions: ApiVersionsRequest, ApiVersionsResponse, versions 0..=4;
+    create_topics: CreateTopicsRequest, CreateTopicsResponse, versions 2..=7;
+    delete_topics: DeleteTopicsRequest, DeleteTopicsResponse, versions 1..=6;
+    init_producer_id: InitProducerIdRequest, InitProducerIdResponse, versions 0..=6;
+    find_coordinator: FindCoordinatorRequest, FindCoordinatorResponse, versions 0..=6;
+    join_group: JoinGroupRequest, JoinGroupResponse, versions 0..=9;
+    sync_group: SyncGroupRequest, SyncGroupResponse, versions 0..=5;
+    heartbeat: HeartbeatRequest, HeartbeatResponse, versions 0..=4;
+    leave_group: LeaveGroupRequest, LeaveGroupResponse, versions 0..=5;
+    offset_commit: OffsetCommitRequest, OffsetCommitResponse, versions 2..=10;
+    offset_fetch: OffsetFetchRequest, OffsetFetchResponse, versions 1..=10;
+}
