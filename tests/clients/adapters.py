@@ -1,0 +1,280 @@
+"""Two client libraries behind one small interface, so that one round trip tests both.
+
+Owns: how each library is told to do a thing. Does not own: what is sent, or what must come back.
+"""
+
+from typing import Callable, NamedTuple
+
+from records import Record
+
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+REQUEST_TIMEOUT_S = 60
+POLL_S = 0.2
+
+
+class Message(NamedTuple):
+    partition: int
+    offset: int
+    record: Record
+
+
+class CommitRefused(Exception):
+    """A commit that a rebalance overtook: legitimate, and not counted as committed."""
+
+
+class ConfluentClient:
+    """confluent-kafka, which is librdkafka."""
+
+    name = "confluent"
+    sends_all_nulls = True
+
+    def __init__(self, bootstrap: str):
+        self.bootstrap = bootstrap
+
+    def create_topic(self, topic: str, partitions: int, configs: dict) -> None:
+        from confluent_kafka.admin import AdminClient, NewTopic
+
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        created = admin.create_topics([NewTopic(topic, partitions, 1, config=configs)], operation_timeout=REQUEST_TIMEOUT_S)
+        created[topic].result(timeout=REQUEST_TIMEOUT_S)
+
+    def producer(self, codec: str) -> "ConfluentProducer":
+        return ConfluentProducer(self.bootstrap, codec)
+
+    def assigned(self, topic: str, partitions: list) -> "ConfluentConsumer":
+        from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+        consumer = ConfluentConsumer(self.bootstrap, topic, "by-assignment")
+        consumer.inner.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
+        return consumer
+
+    def member(self, topic: str, group: str, on_assign: Callable, on_revoke: Callable) -> "ConfluentConsumer":
+        consumer = ConfluentConsumer(self.bootstrap, topic, group)
+        consumer.inner.subscribe(
+            [topic],
+            on_assign=lambda _, found: on_assign([tp.partition for tp in found]),
+            on_revoke=lambda _, lost: on_revoke([tp.partition for tp in lost]),
+        )
+        return consumer
+
+
+class ConfluentProducer:
+    def __init__(self, bootstrap: str, codec: str):
+        from confluent_kafka import Producer
+
+        self.inner = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "compression.type": codec,
+                "enable.idempotence": True,
+                "linger.ms": 5,
+                "message.max.bytes": MAX_MESSAGE_BYTES - 1024,
+                "queue.buffering.max.kbytes": 128 * 1024,
+                "message.timeout.ms": 300_000,
+            }
+        )
+        self.failure = None
+
+    def send(self, topic: str, partition, record: Record, on_ack: Callable) -> None:
+        def delivered(error, message):
+            if error is not None:
+                self.failure = self.failure or RuntimeError(f"a record was not delivered: {error}")
+            else:
+                on_ack(message.partition(), message.offset())
+
+        where = {} if partition is None else {"partition": partition}
+        while True:
+            try:
+                self.inner.produce(
+                    topic,
+                    value=record.value,
+                    key=record.key,
+                    headers=list(record.headers),
+                    timestamp=record.timestamp_ms,
+                    on_delivery=delivered,
+                    **where,
+                )
+                break
+            except BufferError:
+                self.inner.poll(0.1)
+        self.inner.poll(0)
+
+    def flush(self) -> None:
+        left = self.inner.flush(300)
+        if self.failure is not None:
+            raise self.failure
+        if left:
+            raise RuntimeError(f"{left} records were not delivered within 300 s")
+
+
+class ConfluentConsumer:
+    def __init__(self, bootstrap: str, topic: str, group: str):
+        from confluent_kafka import Consumer
+
+        self.topic = topic
+        self.inner = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "session.timeout.ms": 10_000,
+                "heartbeat.interval.ms": 1_000,
+                "fetch.message.max.bytes": MAX_MESSAGE_BYTES,
+                "check.crcs": True,
+            }
+        )
+
+    def poll(self) -> list:
+        from confluent_kafka import TIMESTAMP_CREATE_TIME
+
+        found = []
+        for message in self.inner.consume(500, POLL_S):
+            if message.error() is not None:
+                if not message.error().retriable():
+                    raise RuntimeError(f"consuming failed: {message.error()}")
+                continue
+            kind, timestamp_ms = message.timestamp()
+            if kind != TIMESTAMP_CREATE_TIME:
+                raise RuntimeError(f"timestamp type {kind} at {message.partition()}/{message.offset()}, expected create time")
+            record = Record(message.key(), message.value(), tuple(message.headers() or ()), timestamp_ms)
+            found.append(Message(message.partition(), message.offset(), record))
+        return found
+
+    def commit(self, offsets: dict) -> None:
+        from confluent_kafka import KafkaException, TopicPartition
+
+        try:
+            done = self.inner.commit(
+                offsets=[TopicPartition(self.topic, p, o) for p, o in offsets.items()], asynchronous=False
+            )
+        except KafkaException as error:
+            raise CommitRefused(str(error)) from error
+        refused = [tp.error for tp in done if tp.error is not None]
+        if refused:
+            raise CommitRefused(str(refused[0]))
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class KafkaPythonClient:
+    """kafka-python, which is Python all the way down."""
+
+    name = "kafka-python"
+    # It refuses null header values, and records with neither key nor value.
+    sends_all_nulls = False
+
+    def __init__(self, bootstrap: str):
+        self.bootstrap = bootstrap
+
+    def create_topic(self, topic: str, partitions: int, configs: dict) -> None:
+        from kafka import KafkaAdminClient
+
+        admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
+        admin.create_topics({topic: {"num_partitions": partitions, "replication_factor": 1, "configs": configs}})
+        admin.close()
+
+    def producer(self, codec: str) -> "KafkaPythonProducer":
+        return KafkaPythonProducer(self.bootstrap, codec)
+
+    def assigned(self, topic: str, partitions: list) -> "KafkaPythonConsumer":
+        from kafka import TopicPartition
+
+        consumer = KafkaPythonConsumer(self.bootstrap, topic, None)
+        consumer.inner.assign([TopicPartition(topic, p) for p in partitions])
+        consumer.inner.seek_to_beginning()
+        return consumer
+
+    def member(self, topic: str, group: str, on_assign: Callable, on_revoke: Callable) -> "KafkaPythonConsumer":
+        from kafka import ConsumerRebalanceListener
+
+        class Listener(ConsumerRebalanceListener):
+            def on_partitions_assigned(self, assigned):
+                on_assign([tp.partition for tp in assigned])
+
+            def on_partitions_revoked(self, revoked):
+                on_revoke([tp.partition for tp in revoked])
+
+        consumer = KafkaPythonConsumer(self.bootstrap, topic, group)
+        consumer.inner.subscribe([topic], listener=Listener())
+        return consumer
+
+
+class KafkaPythonProducer:
+    def __init__(self, bootstrap: str, codec: str):
+        from kafka import KafkaProducer
+
+        self.inner = KafkaProducer(
+            bootstrap_servers=bootstrap,
+            compression_type=None if codec == "none" else codec,
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=5,
+            batch_size=64 * 1024,
+            max_request_size=MAX_MESSAGE_BYTES,
+            delivery_timeout_ms=300_000,
+        )
+        self.sent = []
+
+    def send(self, topic: str, partition, record: Record, on_ack: Callable) -> None:
+        future = self.inner.send(
+            topic,
+            value=record.value,
+            key=record.key,
+            headers=list(record.headers),
+            timestamp_ms=record.timestamp_ms,
+            partition=partition,
+        )
+        self.sent.append((future, on_ack))
+        if len(self.sent) >= 200:
+            self.flush()
+
+    def flush(self) -> None:
+        self.inner.flush(300)
+        for future, on_ack in self.sent:
+            found = future.get(timeout=300)
+            on_ack(found.partition, found.offset)
+        self.sent = []
+
+
+class KafkaPythonConsumer:
+    def __init__(self, bootstrap: str, topic: str, group):
+        from kafka import KafkaConsumer
+
+        self.topic = topic
+        self.inner = KafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=1_000,
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+            check_crcs=True,
+        )
+
+    def poll(self) -> list:
+        found = []
+        for messages in self.inner.poll(timeout_ms=int(POLL_S * 1000), max_records=500).values():
+            for message in messages:
+                if message.timestamp_type != 0:
+                    raise RuntimeError(f"timestamp type {message.timestamp_type}, expected create time")
+                record = Record(message.key, message.value, tuple(message.headers or ()), message.timestamp)
+                found.append(Message(message.partition, message.offset, record))
+        return found
+
+    def commit(self, offsets: dict) -> None:
+        from kafka import OffsetAndMetadata, TopicPartition
+        from kafka.errors import KafkaError
+
+        try:
+            self.inner.commit({TopicPartition(self.topic, p): OffsetAndMetadata(o, "", -1) for p, o in offsets.items()})
+        except KafkaError as error:
+            raise CommitRefused(str(error)) from error
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+CLIENTS = {client.name: client for client in (ConfluentClient, KafkaPythonClient)}
