@@ -4,8 +4,10 @@
 //! (docs/design.md section 6). Nothing here does I/O.
 
 pub mod crc;
+pub mod device;
 pub mod entry;
 mod error;
 pub mod object;
+pub mod snapshot;
 
 pub use error::FormatError;
