@@ -7,6 +7,7 @@ pub mod crc;
 pub mod device;
 pub mod entry;
 mod error;
+pub mod metadata;
 pub mod object;
 pub mod snapshot;
 

@@ -1,0 +1,200 @@
+use std::collections::BTreeMap;
+
+use tailwater_types::{
+    ClusterId, ControllerEpoch, DeviceEpoch, LeaderEpoch, LeaseEpoch, Lsn, LsnRange, MetadataVersion, NodeEpoch,
+    Offset, OffsetRange,
+};
+
+use super::*;
+
+/// One record of each kind with every field set, and its key.
+fn samples() -> Vec<(Key, Record)> {
+    let device = DeviceId::from_bytes([7; 16]);
+    let topic = TopicId::from_bytes([9; 16]);
+    let row = StreamRow {
+        topic,
+        index: 3,
+        leader: Some((NodeId(1), NodeEpoch(4))),
+        leader_epoch: LeaderEpoch(6),
+        start: Offset(70),
+        owners: vec![NodeId(1), NodeId(2)],
+    };
+    let slice = ObjectSlice {
+        stream: StreamId(258),
+        range: OffsetRange::new(Offset(70), Offset(90)),
+        stable_end: Offset(85),
+        max_timestamp_ms: -1,
+        bytes: 1000,
+    };
+    let snapshot = ObjectSnapshot {
+        stream: StreamId(258),
+        at: Offset(90),
+        position: 4096,
+        length: 77,
+        crc: 0xdead_beef,
+    };
+    vec![
+        (
+            Key::Cluster,
+            Record::Cluster(Arc::new(ClusterRecord {
+                cluster: ClusterId::from_bytes([1; 16]),
+                term: ControllerEpoch(2),
+            })),
+        ),
+        (
+            Key::Counters,
+            Record::Counters(Arc::new(Counters {
+                version: MetadataVersion(1),
+                next_stream: 2,
+                next_journal: 3,
+                next_object: 4,
+                next_task: 5,
+                next_producer_id: 6000,
+            })),
+        ),
+        (
+            Key::Node(NodeId(1)),
+            Record::Node(Arc::new(NodeRecord {
+                tier: NodeTier::Wal,
+                epoch: NodeEpoch(4),
+                granted: true,
+                state: NodeState::ControlledShutdown,
+                incarnation: 0x0102,
+                endpoints: vec![("localhost".to_owned(), 9092)],
+                device: Some(device),
+            })),
+        ),
+        (
+            Key::Device(device),
+            Record::Device(Arc::new(DeviceRecord {
+                node: NodeId(1),
+                epoch: DeviceEpoch(2),
+                previous: Some(DeviceEpoch(0)),
+                capacity_bytes: 1 << 31,
+            })),
+        ),
+        (
+            Key::Topic(topic),
+            Record::Topic(Arc::new(TopicRecord {
+                name: "orders".to_owned(),
+                configs: BTreeMap::from([("retention.ms".to_owned(), "1".to_owned())]),
+                internal: true,
+                runs: vec![(StreamId(258), 4)],
+            })),
+        ),
+        (
+            Key::Streams(1),
+            Record::Streams(Arc::new(StreamBlock {
+                rows: BTreeMap::from([(StreamId(258), row)]),
+            })),
+        ),
+        (
+            Key::Journal(JournalId(5)),
+            Record::Journal(Arc::new(JournalRecord {
+                owner: NodeId(1),
+                owner_epoch: NodeEpoch(4),
+                ensemble: vec![device],
+                ack_quorum: 1,
+                min_leader_epochs: vec![(StreamId(258), LeaderEpoch(6))],
+                state: JournalState::Sealed { end: Lsn(12) },
+                trim: Lsn(8),
+                task: TaskId(3),
+                lease: LeaseEpoch(2),
+                holder: Some((NodeId(201), NodeEpoch(1))),
+                last_commit: Some(JournalCommit {
+                    lease: LeaseEpoch(1),
+                    range: LsnRange::new(Lsn(2), Lsn(8)),
+                    version: MetadataVersion(40),
+                }),
+            })),
+        ),
+        (
+            Key::Object(ObjectId(6)),
+            Record::Object(Arc::new(ObjectRecord {
+                task: TaskId(3),
+                lease: LeaseEpoch(2),
+                life: ObjectLife::Marked,
+                committed: Some(MetadataVersion(41)),
+                size_bytes: 5000,
+                slices: vec![slice],
+                snapshots: vec![snapshot],
+            })),
+        ),
+        (
+            Key::Deletion(TaskId(9)),
+            Record::Deletion(Arc::new(DeletionRecord {
+                objects: vec![ObjectId(6), ObjectId(7)],
+                lease: LeaseEpoch(1),
+                holder: Some((NodeId(201), NodeEpoch(1))),
+            })),
+        ),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The stored bytes of each kind of record are the ones that are on disks already.
+#[test]
+fn golden_bytes() {
+    let lines: Vec<String> = samples()
+        .iter()
+        .map(|(key, record)| format!("{} {}", hex(&key.to_bytes()), hex(&record.encode(*key))))
+        .collect();
+    assert_eq!(lines.join("\n"), include_str!("golden.txt").trim_end());
+}
+
+/// Every record reads back as it was, and every key.
+#[test]
+fn reads_back_what_was_written() {
+    for (key, record) in samples() {
+        assert_eq!(Key::from_bytes(&key.to_bytes()), Ok(key));
+        assert_eq!(Record::decode(key, &record.encode(key)), Ok(record));
+    }
+}
+
+/// A changed byte, a cut, and a value under another key of its kind are all found.
+#[test]
+fn damage_is_found() {
+    for (key, record) in samples() {
+        let bytes = record.encode(key);
+        for at in 0..bytes.len() {
+            let mut torn = bytes.clone();
+            torn[at] ^= 0x20;
+            assert!(Record::decode(key, &torn).is_err(), "{key:?} byte {at}");
+            assert!(Record::decode(key, &bytes[..at]).is_err(), "{key:?} cut at {at}");
+        }
+    }
+    let (key, record) = samples().swap_remove(6);
+    let other = Key::Journal(JournalId(6));
+    let error = Record::decode(other, &record.encode(key));
+    assert!(matches!(error, Err(FormatError::Checksum { .. })));
+}
+
+/// A value of a later version is refused by its number, not misread.
+#[test]
+fn a_later_version_is_named() {
+    let (key, record) = samples().swap_remove(0);
+    let mut bytes = record.encode(key);
+    bytes[0] = 2;
+    let content = bytes.len() - CRC_BYTES;
+    let crc = checksum(key, &bytes[..content]);
+    bytes[content..].copy_from_slice(&crc.to_be_bytes());
+    let expected = FormatError::Version {
+        what: WHAT,
+        newest: 1,
+        found: 2,
+    };
+    assert_eq!(Record::decode(key, &bytes), Err(expected));
+}
+
+/// Keys sort by kind, then id; bytes that are no key are refused.
+#[test]
+fn keys_sort_and_refuse() {
+    let keys: Vec<Vec<u8>> = samples().iter().map(|(key, _)| key.to_bytes()).collect();
+    assert!(keys.is_sorted());
+    for bytes in [&b""[..], &[1, 0], &[3, 0, 0], &[10], &[0]] {
+        assert!(Key::from_bytes(bytes).is_err(), "{bytes:?}");
+    }
+}
