@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tailwater_format::entry::{Entry, SliceHeader};
 use tailwater_types::{
-    DeviceId, JournalId, LeaderEpoch, Lsn, LsnRange, NodeEpoch, NodeId, Offset, SealingEpoch,
-    StreamId,
+    DeviceId, JournalId, LeaderEpoch, Lsn, LsnRange, MetadataVersion, NodeEpoch, NodeId, Offset,
+    SealingEpoch, StreamId,
 };
 use tokio::sync::watch;
 
@@ -93,8 +93,14 @@ pub trait AppendSender: Send + Sync {
     /// # Errors
     /// [`Error::JournalFenced`] once sealed, [`Error::StreamFenced`] for a slice below its stream's minimum epoch,
     /// [`Error::LsnGap`], [`Error::Corrupt`] for another entry under a used LSN, [`Error::Throttled`] beyond the credit,
-    /// [`Error::Invalid`] for an entry of another journal; all before anything is written.
+    /// [`Error::Invalid`] for an entry of another journal or one above [`AppendSender::max_entry_bytes`]; all before
+    /// anything is written.
     fn send(&self, entry: Entry, commit: Lsn) -> Result<()>;
+
+    /// The largest encoded entry that this device will ever give credit for; a larger one would wait for ever.
+    fn max_entry_bytes(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// How far an append stream has come.
@@ -108,11 +114,9 @@ pub struct AppendState {
     pub failed: Option<Error>,
 }
 
-/// Device bytes that an entry is charged with: as if it had a write of its own.
+/// Device bytes that an entry is charged with: as if it had its writes for itself ([`tailwater_format::device::record_cost`]).
 pub fn entry_cost(encoded_bytes: usize) -> u64 {
-    /// The write's header and the record's, and room to fill the last block: see `format::device`.
-    const OVERHEAD_BYTES: u64 = 128;
-    (encoded_bytes as u64 + OVERHEAD_BYTES).next_multiple_of(4096)
+    tailwater_format::device::record_cost(encoded_bytes)
 }
 
 /// A range of one journal's entries.
@@ -168,6 +172,8 @@ pub struct TrimJournal {
     pub journal: JournalId,
     pub device: DeviceId,
     pub to: Lsn,
+    /// The metadata version as of which all below `to` is in objects: what readers of it are told ([`Error::Trimmed`]).
+    pub version: MetadataVersion,
     /// The journal is sealed and wholly in objects: nothing of it is needed any more.
     pub gone: bool,
 }
