@@ -120,17 +120,18 @@ impl Adapter {
     }
 
     fn path(&self, operation: Operation, key: &str) -> Result<Path, StoreError> {
-        let path = if self.prefix.is_empty() {
-            Path::parse(key)
-        } else {
-            Path::parse(format!("{}/{key}", self.prefix))
-        };
-        path.map_err(|error| StoreError::Refused {
+        let refused = |reason: String| StoreError::Refused {
             operation,
             key: key.to_owned(),
-            reason: error.to_string(),
+            reason,
             outcome: Outcome::DidNotHappen,
-        })
+        };
+        if key.is_empty() {
+            return Err(refused("an object needs a name".to_owned()));
+        }
+        let separator = if self.prefix.is_empty() { "" } else { "/" };
+        let path = Path::parse(format!("{}{separator}{key}", self.prefix));
+        path.map_err(|error| refused(error.to_string()))
     }
 
     /// One call of the store, counted, and repeated while that helps.

@@ -179,7 +179,10 @@ fn s3_builder(bucket: &str, settings: &BTreeMap<String, String>) -> Result<Amazo
         max_retries: 0,
         retry_timeout: Duration::ZERO,
     };
-    let mut builder = AmazonS3Builder::new().with_retry(once);
+    // Objects are deleted one by one, which every store that speaks S3 can do.
+    let mut builder = AmazonS3Builder::new()
+        .with_retry(once)
+        .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true");
     for (name, value) in settings {
         let key = AmazonS3ConfigKey::from_str(name).map_err(|_| StoreError::BadSetting {
             name: name.clone(),
