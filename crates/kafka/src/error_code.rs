@@ -3,12 +3,12 @@
 use std::fmt;
 
 macro_rules! error_codes {
-    ($($name:ident = $code:literal $(, $retriable:ident)?;)*) => {
+    ($($(#[$meta:meta])* $name:ident = $code:literal $(, $retriable:ident)?;)*) => {
         /// An error code of the protocol.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         #[repr(i16)]
         pub enum ErrorCode {
-            $($name = $code,)*
+            $($(#[$meta])* $name = $code,)*
         }
 
         impl ErrorCode {
@@ -44,12 +44,6 @@ impl ErrorCode {
     }
 }
 
-impl Default for ErrorCode {
-    fn default() -> Self {
-        Self::None
-    }
-}
-
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?} ({})", self.code())
@@ -58,6 +52,7 @@ impl fmt::Display for ErrorCode {
 
 error_codes! {
     UnknownServerError = -1;
+    #[default]
     None = 0;
     OffsetOutOfRange = 1;
     CorruptMessage = 2, retriable;

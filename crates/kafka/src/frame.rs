@@ -5,9 +5,7 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::wire::{LENGTH_BYTES, LengthPrefix};
-use crate::{
-    ApiKey, CodecError, Reader, RequestMessage, ResponseMessage, Str, Version, Wire as _, Writer,
-};
+use crate::{ApiKey, CodecError, Reader, RequestMessage, ResponseMessage, Str, Version, Wire as _, Writer};
 
 /// The client id has a 16-bit length in both header versions; the first flexible version came after it.
 const CLIENT_ID: Version = Version {
@@ -113,10 +111,7 @@ pub fn encode_request<R: RequestMessage>(
 ///
 /// # Errors
 /// The bytes are no `R` of this version.
-pub fn decode_response<R: ResponseMessage>(
-    frame: impl Into<BytesMut>,
-    version: i16,
-) -> Result<(i32, R), CodecError> {
+pub fn decode_response<R: ResponseMessage>(frame: impl Into<BytesMut>, version: i16) -> Result<(i32, R), CodecError> {
     let mut reader = Reader::new(frame);
     let correlation_id = i32::from_be_bytes(reader.array()?);
     if has_flexible_response_header(R::API, version) {
@@ -179,10 +174,7 @@ impl Buf for Frame {
     }
 
     fn advance(&mut self, mut bytes: usize) {
-        assert!(
-            bytes <= self.remaining,
-            "advanced beyond the end of a frame"
-        );
+        assert!(bytes <= self.remaining, "advanced beyond the end of a frame");
         self.remaining -= bytes;
         while bytes > 0 {
             let chunk = &mut self.chunks[self.first];
@@ -214,3 +206,6 @@ impl Buf for Frame {
         all.freeze()
     }
 }
+
+#[cfg(test)]
+mod tests;

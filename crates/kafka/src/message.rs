@@ -44,10 +44,7 @@ pub struct Versions {
 }
 
 impl Versions {
-    pub const ALL: Self = Self {
-        min: 0,
-        max: i16::MAX,
-    };
+    pub const ALL: Self = Self { min: 0, max: i16::MAX };
 
     pub const fn contains(self, version: i16) -> bool {
         self.min <= version && version <= self.max
@@ -142,10 +139,7 @@ impl Field {
     }
 
     pub const fn tag(self, tag: u32) -> Self {
-        Self {
-            tag: Some(tag),
-            ..self
-        }
+        Self { tag: Some(tag), ..self }
     }
 
     pub const fn ignorable(self) -> Self {
@@ -171,26 +165,14 @@ impl Field {
         Ok(value)
     }
 
-    pub fn write<T: Wire>(
-        &self,
-        value: &T,
-        writer: &mut Writer,
-        version: Version,
-    ) -> Result<(), CodecError> {
+    pub fn write<T: Wire>(&self, value: &T, writer: &mut Writer, version: Version) -> Result<(), CodecError> {
         self.check_null(value, version)?;
-        value
-            .write(writer, version)
-            .map_err(|source| self.error(source))
+        value.write(writer, version).map_err(|source| self.error(source))
     }
 
     /// # Errors
     /// A value that isn't the default would be lost, and may not be.
-    pub fn absent<T: PartialEq>(
-        &self,
-        value: &T,
-        default: &T,
-        version: Version,
-    ) -> Result<(), CodecError> {
+    pub fn absent<T: PartialEq>(&self, value: &T, default: &T, version: Version) -> Result<(), CodecError> {
         if self.ignorable || self.versions.contains(version.number) || value == default {
             return Ok(());
         }

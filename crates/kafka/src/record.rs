@@ -198,10 +198,7 @@ struct Input<R> {
 
 impl<R: BufRead> Input<R> {
     /// Reads a length and hands on what has that length; all of it must be used.
-    fn nested<T>(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, RecordError>,
-    ) -> Result<T, RecordError> {
+    fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, RecordError>) -> Result<T, RecordError> {
         let length = self.length()?.ok_or(RecordError::Length(-1))?;
         let behind = self.left - u64::from(length);
         self.left = length.into();
@@ -221,11 +218,7 @@ impl<R: BufRead> Input<R> {
         if self.left == 0 {
             return Err(RecordError::TooLarge { needed: 1, left: 0 });
         }
-        let byte = *self
-            .reader
-            .fill_buf()?
-            .first()
-            .ok_or(RecordError::Truncated)?;
+        let byte = *self.reader.fill_buf()?.first().ok_or(RecordError::Truncated)?;
         self.reader.consume(1);
         self.left -= 1;
         Ok(byte)
@@ -361,7 +354,8 @@ fn put_varlong(body: &mut BytesMut, value: i64) {
 }
 
 fn length_of(length: usize) -> i64 {
-    i32::try_from(length)
-        .expect("a record is smaller than 2 GiB")
-        .into()
+    i32::try_from(length).expect("a record is smaller than 2 GiB").into()
 }
+
+#[cfg(test)]
+mod tests;

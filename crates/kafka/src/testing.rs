@@ -1,4 +1,7 @@
-//! Filled-in messages for tests.
+//! For tests: filled-in messages, and a count of what is allocated.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 
 use bytes::{Bytes, BytesMut};
 
@@ -70,11 +73,7 @@ impl Fill for ErrorCode {
 impl Fill for Str {
     fn fill(rng: &mut Rng, _: Version) -> Self {
         // Some are longer than a compact length of one byte can say.
-        let length = if rng.below(8) == 0 {
-            200
-        } else {
-            rng.below(12)
-        };
+        let length = if rng.below(8) == 0 { 200 } else { rng.below(12) };
         (0..length)
             .map(|_| ['a', 'é', '-', '7'][rng.below(4) as usize])
             .collect::<String>()
@@ -84,11 +83,7 @@ impl Fill for Str {
 
 impl Fill for Bytes {
     fn fill(rng: &mut Rng, _: Version) -> Self {
-        let length = if rng.below(8) == 0 {
-            200
-        } else {
-            rng.below(12)
-        };
+        let length = if rng.below(8) == 0 { 200 } else { rng.below(12) };
         (0..length).map(|_| rng.next() as u8).collect()
     }
 }
@@ -101,9 +96,7 @@ impl Fill for BytesMut {
 
 impl Fill for Records {
     fn fill(rng: &mut Rng, version: Version) -> Self {
-        (0..rng.below(4))
-            .map(|_| Bytes::fill(rng, version))
-            .collect()
+        (0..rng.below(4)).map(|_| Bytes::fill(rng, version)).collect()
     }
 }
 
@@ -118,3 +111,31 @@ impl<T: Fill> Fill for Vec<T> {
         (0..rng.below(4)).map(|_| T::fill(rng, version)).collect()
     }
 }
+
+/// Bytes that this thread has asked the allocator for.
+pub(crate) fn allocated_bytes() -> usize {
+    ALLOCATED.get()
+}
+
+thread_local! {
+    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: hands everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.set(ALLOCATED.get().saturating_add(layout.size()));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;

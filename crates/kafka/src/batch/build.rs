@@ -3,9 +3,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tailwater_types::{LeaderEpoch, Offset};
 
-use super::{
-    BatchHeader, CRC_END, Compression, HEADER_BYTES, LENGTH_END, MAGIC, TRANSACTIONAL_BIT, at,
-};
+use super::{BatchHeader, CRC_END, Compression, HEADER_BYTES, LENGTH_END, MAGIC, TRANSACTIONAL_BIT, at};
 use crate::record::{Header, put_record};
 
 /// A batch out of a header and the (compressed) records. The header's `length` and `crc` are not used: they follow.
@@ -96,13 +94,7 @@ impl BatchBuilder {
     ///
     /// # Panics
     /// If the key, the value or a header has 2 GiB or more.
-    pub fn push(
-        &mut self,
-        timestamp_ms: i64,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &[Header<'_>],
-    ) {
+    pub fn push(&mut self, timestamp_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) {
         let header = &mut self.header;
         if header.count == 0 {
             header.base_timestamp_ms = timestamp_ms;
@@ -110,14 +102,7 @@ impl BatchBuilder {
         }
         header.max_timestamp_ms = header.max_timestamp_ms.max(timestamp_ms);
         let timestamp_delta = timestamp_ms.wrapping_sub(header.base_timestamp_ms);
-        put_record(
-            &mut self.batch,
-            header.count,
-            timestamp_delta,
-            key,
-            value,
-            headers,
-        );
+        put_record(&mut self.batch, header.count, timestamp_delta, key, value, headers);
         header.last_offset_delta = header.count;
         header.count += 1;
     }
@@ -141,11 +126,7 @@ impl BatchBuilder {
     }
 
     /// The batch with its records compressed by `compress`, which is what `compression` says.
-    pub fn build_compressed(
-        mut self,
-        compression: Compression,
-        compress: impl FnOnce(&[u8]) -> Bytes,
-    ) -> BytesMut {
+    pub fn build_compressed(mut self, compression: Compression, compress: impl FnOnce(&[u8]) -> Bytes) -> BytesMut {
         self.header.attributes |= compression as i16;
         assemble(&self.header, &compress(&self.batch[HEADER_BYTES..]))
     }

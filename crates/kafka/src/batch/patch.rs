@@ -29,12 +29,7 @@ pub fn set_log_append_time(batch: &mut [u8], timestamp_ms: i64) -> Result<BatchH
     );
     put(batch, at::MAX_TIMESTAMP, timestamp_ms.to_be_bytes());
     let new_front = crc32c::crc32c(&batch[CRC_END..HEADER_BYTES]);
-    let crc = crc::replace_front(
-        header.crc,
-        old_front,
-        new_front,
-        header.size() - HEADER_BYTES,
-    );
+    let crc = crc::replace_front(header.crc, old_front, new_front, header.size() - HEADER_BYTES);
     put(batch, at::CRC, crc.to_be_bytes());
     BatchHeader::read(batch)
 }

@@ -43,13 +43,9 @@ impl Reader {
     /// [`CodecError::Truncated`].
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
         let remaining = self.remaining();
-        let (array, _) =
-            self.buffer[self.position..]
-                .split_first_chunk()
-                .ok_or(CodecError::Truncated {
-                    needed: N,
-                    remaining,
-                })?;
+        let (array, _) = self.buffer[self.position..]
+            .split_first_chunk()
+            .ok_or(CodecError::Truncated { needed: N, remaining })?;
         let array = *array;
         self.position += N;
         Ok(array)
@@ -113,11 +109,7 @@ impl Reader {
     }
 
     /// A count in front of elements that have at least `element_bytes` each: 32 bits, or compact. `None` is null.
-    pub(super) fn count(
-        &mut self,
-        version: Version,
-        element_bytes: usize,
-    ) -> Result<Option<usize>, CodecError> {
+    pub(super) fn count(&mut self, version: Version, element_bytes: usize) -> Result<Option<usize>, CodecError> {
         if version.flexible {
             let count = self.uvarint()?;
             return self.bounded(i64::from(count) - 1, element_bytes);
@@ -151,9 +143,7 @@ impl Reader {
         for _ in 0..self.uvarint()? {
             let tag = self.uvarint()?;
             let size = self.uvarint()?;
-            let length = self
-                .bounded(size.into(), 1)?
-                .expect("an unsigned size is not null");
+            let length = self.bounded(size.into(), 1)?.expect("an unsigned size is not null");
             let mut field = Reader::new(self.take(length)?);
             if read(tag, &mut field)? {
                 field.finish()?;

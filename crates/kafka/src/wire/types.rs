@@ -77,8 +77,7 @@ impl Wire for ErrorCode {
 pub trait Nullable: Sized {
     fn min_bytes(version: Version) -> usize;
     fn read(reader: &mut Reader, version: Version) -> Result<Option<Self>, CodecError>;
-    fn write(value: Option<&Self>, writer: &mut Writer, version: Version)
-    -> Result<(), CodecError>;
+    fn write(value: Option<&Self>, writer: &mut Writer, version: Version) -> Result<(), CodecError>;
 }
 
 impl<T: Nullable> Wire for Option<T> {
@@ -134,11 +133,7 @@ impl Nullable for Str {
         Self::from_utf8(reader.take_frozen(length)?).map(Some)
     }
 
-    fn write(
-        value: Option<&Self>,
-        writer: &mut Writer,
-        version: Version,
-    ) -> Result<(), CodecError> {
+    fn write(value: Option<&Self>, writer: &mut Writer, version: Version) -> Result<(), CodecError> {
         writer.text_length(value.map(|text| text.len()), version)?;
         writer.put(value.map_or(&[], |text| text.as_bytes()));
         Ok(())
@@ -162,11 +157,7 @@ impl Nullable for Bytes {
         reader.take_frozen(length).map(Some)
     }
 
-    fn write(
-        value: Option<&Self>,
-        writer: &mut Writer,
-        version: Version,
-    ) -> Result<(), CodecError> {
+    fn write(value: Option<&Self>, writer: &mut Writer, version: Version) -> Result<(), CodecError> {
         writer.count(value.map(Bytes::len), version)?;
         writer.put(value.map_or(&[], |bytes| bytes));
         Ok(())
@@ -186,11 +177,7 @@ impl Nullable for BytesMut {
         reader.take(length).map(Some)
     }
 
-    fn write(
-        value: Option<&Self>,
-        writer: &mut Writer,
-        version: Version,
-    ) -> Result<(), CodecError> {
+    fn write(value: Option<&Self>, writer: &mut Writer, version: Version) -> Result<(), CodecError> {
         writer.count(value.map(BytesMut::len), version)?;
         writer.put(value.map_or(&[], |bytes| bytes));
         Ok(())
@@ -210,11 +197,7 @@ impl Nullable for Records {
         reader.take_frozen(length).map(|piece| Some(piece.into()))
     }
 
-    fn write(
-        value: Option<&Self>,
-        writer: &mut Writer,
-        version: Version,
-    ) -> Result<(), CodecError> {
+    fn write(value: Option<&Self>, writer: &mut Writer, version: Version) -> Result<(), CodecError> {
         writer.count(value.map(Records::len), version)?;
         value
             .into_iter()
@@ -241,11 +224,7 @@ impl<T: Wire> Nullable for Vec<T> {
         Ok(Some(elements))
     }
 
-    fn write(
-        value: Option<&Self>,
-        writer: &mut Writer,
-        version: Version,
-    ) -> Result<(), CodecError> {
+    fn write(value: Option<&Self>, writer: &mut Writer, version: Version) -> Result<(), CodecError> {
         writer.count(value.map(Vec::len), version)?;
         value
             .into_iter()

@@ -46,31 +46,19 @@ impl Writer {
     }
 
     /// A length in front of text: 16 bits, or compact. `None` is null.
-    pub(super) fn text_length(
-        &mut self,
-        length: Option<usize>,
-        version: Version,
-    ) -> Result<(), CodecError> {
+    pub(super) fn text_length(&mut self, length: Option<usize>, version: Version) -> Result<(), CodecError> {
         if version.flexible {
             return self.count(length, version);
         }
         match length {
             None => self.put(&(-1i16).to_be_bytes()),
-            Some(n) => self.put(
-                &i16::try_from(n)
-                    .map_err(|_| CodecError::TooLong(n))?
-                    .to_be_bytes(),
-            ),
+            Some(n) => self.put(&i16::try_from(n).map_err(|_| CodecError::TooLong(n))?.to_be_bytes()),
         }
         Ok(())
     }
 
     /// A length in front of bytes, or a count of elements: 32 bits, or compact. `None` is null.
-    pub(super) fn count(
-        &mut self,
-        count: Option<usize>,
-        version: Version,
-    ) -> Result<(), CodecError> {
+    pub(super) fn count(&mut self, count: Option<usize>, version: Version) -> Result<(), CodecError> {
         let count = match count {
             None => -1,
             Some(n) => i32::try_from(n).map_err(|_| CodecError::TooLong(n))?,

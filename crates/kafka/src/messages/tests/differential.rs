@@ -1,4 +1,5 @@
-//! Our bytes through the `kafka-protocol` crate, and its bytes through ours, for every version that both have.
+//! Our bytes through the `kafka-protocol` crate, and its bytes through ours, for every version that both have. The few
+//! newer versions that it lacks have golden bytes.
 
 use std::fmt::Debug;
 
@@ -27,14 +28,11 @@ where
         for seed in 0..SEEDS {
             let case = format!("{} v{number}, seed {seed}", Ours::NAME);
             let message = Ours::fill(&mut Rng(seed), version);
-            let bytes = message
-                .encode(number)
-                .unwrap_or_else(|error| panic!("{case}: {error}"));
+            let bytes = message.encode(number).unwrap_or_else(|error| panic!("{case}: {error}"));
 
             let mut left: Bytes = bytes.clone();
             let decoded = Theirs::decode(&mut left, number);
-            let decoded = decoded
-                .unwrap_or_else(|error| panic!("{case}: they don't read it: {error}\n{message:?}"));
+            let decoded = decoded.unwrap_or_else(|error| panic!("{case}: they don't read it: {error}\n{message:?}"));
             assert!(left.is_empty(), "{case}: they leave {} bytes", left.len());
 
             let mut encoded = BytesMut::new();
@@ -42,11 +40,8 @@ where
                 .encode(&mut encoded, number)
                 .unwrap_or_else(|error| panic!("{case}: {error}"));
             assert_eq!(encoded, bytes, "{case}:\n{message:?}\n{decoded:?}");
-            assert_eq!(
-                Ours::decode(encoded, number).as_ref(),
-                Ok(&message),
-                "{case}"
-            );
+            assert_eq!(Ours::decode(encoded, number).as_ref(), Ok(&message), "{case}");
+            assert_eq!(field_names(&message), field_names(&decoded), "{case}");
         }
     }
     both
@@ -55,38 +50,41 @@ where
 /// The names of all fields in their order on the wire: two fields of one type that change places agree in bytes.
 fn field_names(message: &impl Debug) -> Vec<String> {
     let text = format!("{message:?}");
-    let (names, _) = text.match_indices(": ").map(|(at, _)| {
+    let names = text.match_indices(": ").map(|(at, _)| {
         let head = text[..at].trim_end_matches(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         text[head.len()..at].to_owned()
-    }).partition::<Vec<_>, _>(|name| !name.is_empty() && name != "unknown_tagged_fields");
+    });
     names
+        .filter(|name| !name.is_empty() && name != "unknown_tagged_fields")
+        .collect()
 }
 
 macro_rules! agree {
-    ($($test:ident: $request:ident, $response:ident, versions $min:literal..=$max:literal;)*) => {$(
+    ($($test:ident: $($message:ident $min:literal..=$max:literal),*;)*) => {$(
         #[test]
         fn $test() {
-            let expected = Versions { min: $min, max: $max };
-            assert_eq!(agree::<ours::$request, theirs::$request>(), expected);
-            assert_eq!(agree::<ours::$response, theirs::$response>(), expected);
+            $(
+                let both = agree::<ours::$message, theirs::$message>();
+                assert_eq!(both, Versions { min: $min, max: $max }, stringify!($message));
+            )*
         }
     )*};
 }
 
 agree! {
-    produce: ProduceRequest, ProduceResponse, versions 3..=13;
-    fetch: FetchRequest, FetchResponse, versions 4..=18;
-    list_offsets: ListOffsetsRequest, ListOffsetsResponse, versions 1..=11;
-    metadata: MetadataRequest, MetadataResponse, versions 0..=13;
-    api_versions: ApiVersionsRequest, ApiVersionsResponse, versions 0..=4;
-    create_topics: CreateTopicsRequest, CreateTopicsResponse, versions 2..=7;
-    delete_topics: DeleteTopicsRequest, DeleteTopicsResponse, versions 1..=6;
-    init_producer_id: InitProducerIdRequest, InitProducerIdResponse, versions 0..=6;
-    find_coordinator: FindCoordinatorRequest, FindCoordinatorResponse, versions 0..=6;
-    join_group: JoinGroupRequest, JoinGroupResponse, versions 0..=9;
-    sync_group: SyncGroupRequest, SyncGroupResponse, versions 0..=5;
-    heartbeat: HeartbeatRequest, HeartbeatResponse, versions 0..=4;
-    leave_group: LeaveGroupRequest, LeaveGroupResponse, versions 0..=5;
-    offset_commit: OffsetCommitRequest, OffsetCommitResponse, versions 2..=10;
-    offset_fetch: OffsetFetchRequest, OffsetFetchResponse, versions 1..=10;
+    produce: ProduceRequest 3..=13, ProduceResponse 3..=13;
+    fetch: FetchRequest 4..=18, FetchResponse 4..=18;
+    list_offsets: ListOffsetsRequest 1..=10, ListOffsetsResponse 1..=10;
+    metadata: MetadataRequest 0..=13, MetadataResponse 0..=13;
+    api_versions: ApiVersionsRequest 0..=4, ApiVersionsResponse 0..=4;
+    create_topics: CreateTopicsRequest 2..=7, CreateTopicsResponse 2..=7;
+    delete_topics: DeleteTopicsRequest 1..=6, DeleteTopicsResponse 1..=6;
+    init_producer_id: InitProducerIdRequest 0..=5, InitProducerIdResponse 0..=6;
+    find_coordinator: FindCoordinatorRequest 0..=6, FindCoordinatorResponse 0..=6;
+    join_group: JoinGroupRequest 0..=9, JoinGroupResponse 0..=9;
+    sync_group: SyncGroupRequest 0..=5, SyncGroupResponse 0..=5;
+    heartbeat: HeartbeatRequest 0..=4, HeartbeatResponse 0..=4;
+    leave_group: LeaveGroupRequest 0..=5, LeaveGroupResponse 0..=5;
+    offset_commit: OffsetCommitRequest 2..=9, OffsetCommitResponse 2..=10;
+    offset_fetch: OffsetFetchRequest 1..=9, OffsetFetchResponse 1..=10;
 }
