@@ -54,9 +54,9 @@ impl Clock {
     pub fn wall_ms(&self) -> i64 {
         match *self.wall {
             Wall::System => system_wall_ms(),
-            Wall::Manual { start_ms, origin } => start_ms.saturating_add(saturating_ms(
-                Instant::now().saturating_duration_since(origin),
-            )),
+            Wall::Manual { start_ms, origin } => {
+                start_ms.saturating_add(saturating_ms(Instant::now().saturating_duration_since(origin)))
+            }
         }
     }
 
@@ -70,28 +70,17 @@ impl Clock {
 
     /// Runs `future` for at most `duration`, then drops it: only for futures that are cancellation-safe or whose
     /// result no longer matters.
-    pub async fn timeout<F: Future>(
-        &self,
-        duration: Duration,
-        future: F,
-    ) -> Result<F::Output, Elapsed> {
+    pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Result<F::Output, Elapsed> {
         tokio::time::timeout(duration, future).await
     }
 
     /// As [`Clock::timeout`], up to a point in time.
-    pub async fn timeout_at<F: Future>(
-        &self,
-        deadline: Instant,
-        future: F,
-    ) -> Result<F::Output, Elapsed> {
+    pub async fn timeout_at<F: Future>(&self, deadline: Instant, future: F) -> Result<F::Output, Elapsed> {
         tokio::time::timeout_at(deadline, future).await
     }
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one place that reads the wall clock"
-)]
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 fn system_wall_ms() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => saturating_ms(since),

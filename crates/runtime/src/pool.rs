@@ -100,18 +100,13 @@ impl BufferPool {
             buffer_bytes,
             max_buffers,
             free: Mutex::default(),
-            in_use: metrics.gauge(
-                "tailwater_pool_buffers_in_use",
-                "Buffers taken and not returned",
-            ),
+            in_use: metrics.gauge("tailwater_pool_buffers_in_use", "Buffers taken and not returned"),
             misses: metrics.counter(
                 "tailwater_pool_misses_total",
                 "Buffers allocated because the pool was dry",
             ),
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// A buffer with whatever its last user left in it. Never waits and never fails.

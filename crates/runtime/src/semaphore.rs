@@ -38,10 +38,7 @@ impl ByteSemaphore {
     /// # Panics
     /// If `total_bytes` is 0: nothing could ever run.
     pub fn new(name: &str, total_bytes: u64, metrics: &Metrics) -> Self {
-        assert!(
-            total_bytes > 0,
-            "a semaphore without permits stops everything"
-        );
+        assert!(total_bytes > 0, "a semaphore without permits stops everything");
         let metrics = metrics.labelled("semaphore", name);
         let unit_bytes = total_bytes.div_ceil(u64::from(u32::MAX));
         let units = usize::try_from(total_bytes / unit_bytes).expect("at most u32::MAX");
@@ -58,22 +55,14 @@ impl ByteSemaphore {
     /// dropped wait gives up its place and holds nothing.
     pub async fn acquire(&self, bytes: u64) -> BytePermit {
         let waiting = GaugeGuard::new(&self.waiting, 1);
-        let permit = self
-            .permits
-            .clone()
-            .acquire_many_owned(self.units(bytes))
-            .await;
+        let permit = self.permits.clone().acquire_many_owned(self.units(bytes)).await;
         drop(waiting);
         self.permit(permit.expect("the semaphore is never closed"), bytes)
     }
 
     /// `bytes` now, or `None`: never overtakes a waiter.
     pub fn try_acquire(&self, bytes: u64) -> Option<BytePermit> {
-        let permit = self
-            .permits
-            .clone()
-            .try_acquire_many_owned(self.units(bytes))
-            .ok()?;
+        let permit = self.permits.clone().try_acquire_many_owned(self.units(bytes)).ok()?;
         Some(self.permit(permit, bytes))
     }
 
@@ -145,9 +134,7 @@ mod tests {
     }
 
     async fn waits<F: Future + Unpin>(future: &mut F) -> bool {
-        tokio::time::timeout(Duration::from_millis(1), future)
-            .await
-            .is_err()
+        tokio::time::timeout(Duration::from_millis(1), future).await.is_err()
     }
 
     /// A request above the whole is capped and runs when nothing else does.

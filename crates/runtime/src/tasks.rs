@@ -167,12 +167,7 @@ impl Tasks {
             next_id: AtomicU64::new(0),
             fatal: watch::Sender::new(None),
         };
-        Self::group(
-            name.to_owned(),
-            None,
-            CancellationToken::new(),
-            Arc::new(shared),
-        )
+        Self::group(name.to_owned(), None, CancellationToken::new(), Arc::new(shared))
     }
 
     /// A group that stops with this one, and can be stopped before it.
@@ -188,12 +183,7 @@ impl Tasks {
         )
     }
 
-    fn group(
-        name: String,
-        parent: Option<Self>,
-        token: CancellationToken,
-        shared: Arc<Shared>,
-    ) -> Self {
+    fn group(name: String, parent: Option<Self>, token: CancellationToken, shared: Arc<Shared>) -> Self {
         let (state, empty) = (Mutex::default(), Notify::new());
         Self {
             group: Arc::new(Group {
@@ -245,16 +235,12 @@ impl Tasks {
             return Ok(());
         };
         let handle = self.group.shared.handle.clone();
-        std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let guard = guard;
-                let _runtime = handle.enter();
-                let ended = catch_unwind(AssertUnwindSafe(body));
-                guard
-                    .tasks
-                    .ended(&guard.name, on_exit, ended.err().map(panic_text));
-            })?;
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let guard = guard;
+            let _runtime = handle.enter();
+            let ended = catch_unwind(AssertUnwindSafe(body));
+            guard.tasks.ended(&guard.name, on_exit, ended.err().map(panic_text));
+        })?;
         Ok(())
     }
 
@@ -275,47 +261,30 @@ impl Tasks {
             match catch_unwind(AssertUnwindSafe(body)) {
                 // The receiver may have stopped waiting; then nobody wants the result.
                 Ok(result) => drop(sender.send(result)),
-                Err(panic) => {
-                    guard
-                        .tasks
-                        .ended(&guard.name, OnExit::Logged, Some(panic_text(panic)))
-                }
+                Err(panic) => guard.tasks.ended(&guard.name, OnExit::Logged, Some(panic_text(panic))),
             }
         });
-        receiver
-            .await
-            .map_err(|_| BlockingError::Panicked { task: task() })
+        receiver.await.map_err(|_| BlockingError::Panicked { task: task() })
     }
 
     /// Resolves with the first reason to stop the process. Cancellation-safe.
     pub async fn fatal(&self) -> Fatal {
         let mut receiver = self.group.shared.fatal.subscribe();
         let fatal = receiver.wait_for(Option::is_some).await;
-        fatal
-            .expect("the sender lives in self")
-            .clone()
-            .expect("waited for it")
+        fatal.expect("the sender lives in self").clone().expect("waited for it")
     }
 
     /// Asks for the process to stop, as the end of a `Fatal` task does, with a reason and an exit code of its own.
     pub fn fail(&self, task: &str, reason: &str, exit_code: i32) {
-        self.report_fatal(
-            format!("{}/{task}", self.group.name),
-            reason.to_owned(),
-            exit_code,
-        );
+        self.report_fatal(format!("{}/{task}", self.group.name), reason.to_owned(), exit_code);
     }
 
     /// Cancels the token, aborts `Abort` tasks, waits for the others. After `deadline` the rest is aborted too and
     /// named; a thread among them goes on until the process exits. Idempotent.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), Stragglers> {
         self.group.token.cancel();
-        self.stop(Phase::Draining, |running| {
-            running.on_shutdown == OnShutdown::Abort
-        });
-        let in_time = tokio::time::timeout(deadline, self.wait_empty())
-            .await
-            .is_ok();
+        self.stop(Phase::Draining, |running| running.on_shutdown == OnShutdown::Abort);
+        let in_time = tokio::time::timeout(deadline, self.wait_empty()).await.is_ok();
         let names = self.stop(Phase::Closed, |_| true);
         if in_time || names.is_empty() {
             Ok(())
@@ -339,11 +308,7 @@ impl Tasks {
             .filter(|running| which(running))
             .filter_map(|running| running.abort.clone())
             .collect();
-        let names = state
-            .running
-            .values()
-            .map(|running| running.name.to_string())
-            .collect();
+        let names = state.running.values().map(|running| running.name.to_string()).collect();
         drop(state);
         // Outside the lock: aborting may drop the future here, and its guard takes the lock.
         abort.iter().for_each(AbortHandle::abort);
@@ -485,10 +450,7 @@ async fn catch_panic(future: impl Future<Output = ()>) -> Result<(), String> {
 fn panic_text(panic: Box<dyn Any + Send>) -> String {
     match panic.downcast::<String>() {
         Ok(text) => *text,
-        Err(panic) => panic
-            .downcast_ref::<&str>()
-            .unwrap_or(&"no message")
-            .to_string(),
+        Err(panic) => panic.downcast_ref::<&str>().unwrap_or(&"no message").to_string(),
     }
 }
 

@@ -9,15 +9,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus::core::Collector;
-pub use prometheus::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
-};
+pub use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use prometheus::{HistogramOpts, Opts, TextEncoder};
 
 /// Bucket bounds in seconds for anything from a flush to an object PUT.
 pub const LATENCY_SECONDS: &[f64] = &[
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-    1.0, 2.5, 10.0,
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 ];
 
 /// Bucket bounds in bytes, from one small batch to the largest.
@@ -90,18 +87,10 @@ impl Metrics {
 
     /// `buckets` are upper bounds, ascending; see [`LATENCY_SECONDS`] and [`SIZE_BYTES`].
     pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        self.register(name, help, |opts| {
-            Histogram::with_opts(histogram_opts(opts, buckets))
-        })
+        self.register(name, help, |opts| Histogram::with_opts(histogram_opts(opts, buckets)))
     }
 
-    pub fn histogram_vec(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> HistogramVec {
+    pub fn histogram_vec(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
         self.register(name, help, |opts| {
             HistogramVec::new(histogram_opts(opts, buckets), labels)
         })
@@ -110,9 +99,7 @@ impl Metrics {
     /// Everything registered, in Prometheus' text format.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        if let Err(error) =
-            TextEncoder::new().encode_utf8(&self.shared.registry.gather(), &mut text)
-        {
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.shared.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics can't be encoded");
         }
         text
@@ -123,11 +110,9 @@ impl Metrics {
         M: Collector + Clone + Send + 'static,
     {
         let opts = |name: &str| {
-            self.labels
-                .iter()
-                .fold(Opts::new(name, help), |opts, (label, value)| {
-                    opts.const_label(label, value)
-                })
+            self.labels.iter().fold(Opts::new(name, help), |opts, (label, value)| {
+                opts.const_label(label, value)
+            })
         };
         let key = format!("{name}{:?}", self.labels);
         let mut made = self.shared.made.lock();
@@ -145,8 +130,7 @@ impl Metrics {
             }
             Err(error) => {
                 tracing::error!(name, %error, "metric can't be registered, it counts unseen");
-                make(Opts::new("tailwater_unregistered", "unseen"))
-                    .expect("this name is well formed")
+                make(Opts::new("tailwater_unregistered", "unseen")).expect("this name is well formed")
             }
         }
     }
@@ -178,14 +162,8 @@ mod tests {
         a.counter("tailwater_test_total", "t").inc();
         b.counter("tailwater_test_total", "t").inc();
         let text = metrics.text();
-        assert!(
-            text.contains("tailwater_test_total{pool=\"a\"} 2"),
-            "{text}"
-        );
-        assert!(
-            text.contains("tailwater_test_total{pool=\"b\"} 1"),
-            "{text}"
-        );
+        assert!(text.contains("tailwater_test_total{pool=\"a\"} 2"), "{text}");
+        assert!(text.contains("tailwater_test_total{pool=\"b\"} 1"), "{text}");
     }
 
     /// A bad name, or a name of another type, still gives a metric that can be used.

@@ -57,14 +57,8 @@ impl ZstdPool {
             max_in_use,
             max_idle,
             in_use: metrics.gauge("tailwater_zstd_contexts_in_use", "zstd contexts in use"),
-            waits: metrics.counter(
-                "tailwater_zstd_waits_total",
-                "Decompressions that waited for a context",
-            ),
-            made: metrics.counter(
-                "tailwater_zstd_contexts_made_total",
-                "zstd contexts created",
-            ),
+            waits: metrics.counter("tailwater_zstd_waits_total", "Decompressions that waited for a context"),
+            made: metrics.counter("tailwater_zstd_contexts_made_total", "zstd contexts created"),
         }
     }
 
@@ -125,11 +119,7 @@ impl Drop for Lease<'_> {
     }
 }
 
-fn decompress(
-    context: &mut DCtx<'static>,
-    compressed: &[u8],
-    max_bytes: usize,
-) -> Result<Vec<u8>, ZstdError> {
+fn decompress(context: &mut DCtx<'static>, compressed: &[u8], max_bytes: usize) -> Result<Vec<u8>, ZstdError> {
     let damaged = |code| ZstdError::Damaged(zstd_safe::get_error_name(code));
     context
         .reset(zstd_safe::ResetDirective::SessionAndParameters)
@@ -149,9 +139,7 @@ fn decompress(
         let filled = output.len();
         let hint = {
             let mut out = OutBuffer::around_pos(&mut output, filled);
-            context
-                .decompress_stream(&mut out, &mut input)
-                .map_err(damaged)?
+            context.decompress_stream(&mut out, &mut input).map_err(damaged)?
         };
         if output.len() > max_bytes {
             return Err(ZstdError::TooLarge { max_bytes });
@@ -188,14 +176,8 @@ mod tests {
         let one = compressed(&plain);
         assert_eq!(pool.decompress(&one, plain.len()).unwrap(), plain);
         let two = [one.clone(), one].concat();
-        assert_eq!(
-            pool.decompress(&two, 2 * plain.len()).unwrap(),
-            plain.repeat(2)
-        );
-        assert_eq!(
-            pool.decompress(&compressed(&[]), 0).unwrap(),
-            Vec::<u8>::new()
-        );
+        assert_eq!(pool.decompress(&two, 2 * plain.len()).unwrap(), plain.repeat(2));
+        assert_eq!(pool.decompress(&compressed(&[]), 0).unwrap(), Vec::<u8>::new());
         assert_eq!(pool.made.get(), 1);
     }
 
@@ -209,10 +191,7 @@ mod tests {
             Err(ZstdError::TooLarge { max_bytes: 1 << 20 })
         );
         let good = compressed(b"good");
-        assert_eq!(
-            pool.decompress(&good[..good.len() - 1], 100),
-            Err(ZstdError::Truncated)
-        );
+        assert_eq!(pool.decompress(&good[..good.len() - 1], 100), Err(ZstdError::Truncated));
         assert!(matches!(
             pool.decompress(b"no zstd at all", 100),
             Err(ZstdError::Damaged(_))

@@ -162,15 +162,11 @@ impl<D: Device> Device for FaultyDevice<D> {
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<(), DeviceError> {
-        self.run(Operation::Read, position, || {
-            self.device.read_at(buffer, position)
-        })
+        self.run(Operation::Read, position, || self.device.read_at(buffer, position))
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> Result<(), DeviceError> {
-        self.run(Operation::Write, position, || {
-            self.device.write_at(bytes, position)
-        })
+        self.run(Operation::Write, position, || self.device.write_at(bytes, position))
     }
 
     fn flush(&self) -> Result<(), DeviceError> {

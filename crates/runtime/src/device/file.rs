@@ -47,9 +47,7 @@ impl FileDevice {
         // Only the holder of the partial file's lock gets here, so nobody creates `path` in between.
         if path.symlink_metadata().is_ok() {
             drop(std::fs::remove_file(&partial));
-            return Err(DeviceError::Exists {
-                path: path.to_owned(),
-            });
+            return Err(DeviceError::Exists { path: path.to_owned() });
         }
         let device = Self {
             file,
@@ -61,12 +59,12 @@ impl FileDevice {
             // Best effort: the next creation begins by emptying it.
             drop(std::fs::remove_file(&partial));
             return Err(match error.kind() {
-                io::ErrorKind::StorageFull
-                | io::ErrorKind::QuotaExceeded
-                | io::ErrorKind::FileTooLarge => DeviceError::NoSpace {
-                    path: path.to_owned(),
-                    needed_bytes: bytes,
-                },
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                    DeviceError::NoSpace {
+                        path: path.to_owned(),
+                        needed_bytes: bytes,
+                    }
+                }
                 _ => io_error(path, Operation::Open, error),
             });
         }
@@ -75,13 +73,10 @@ impl FileDevice {
 
     /// Opens an existing device, following symbolic links.
     pub fn open(path: &Path, min_bytes: u64) -> Result<Self, DeviceError> {
-        let metadata =
-            std::fs::metadata(path).map_err(|error| io_error(path, Operation::Open, error))?;
+        let metadata = std::fs::metadata(path).map_err(|error| io_error(path, Operation::Open, error))?;
         // Before opening: opening a pipe would wait, and a tape would rewind.
         if !metadata.is_file() {
-            return Err(DeviceError::NotRegular {
-                path: path.to_owned(),
-            });
+            return Err(DeviceError::NotRegular { path: path.to_owned() });
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true);
@@ -125,10 +120,7 @@ impl FileDevice {
         self.allocate()?;
         self.file.sync_all()?;
         std::fs::rename(partial, &self.path)?;
-        let folder = self
-            .path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 
@@ -212,9 +204,7 @@ fn partial_path(path: &Path) -> PathBuf {
 fn lock(file: &File, path: &Path) -> Result<(), DeviceError> {
     match file.try_lock() {
         Ok(()) => Ok(()),
-        Err(std::fs::TryLockError::WouldBlock) => Err(DeviceError::InUse {
-            path: path.to_owned(),
-        }),
+        Err(std::fs::TryLockError::WouldBlock) => Err(DeviceError::InUse { path: path.to_owned() }),
         Err(std::fs::TryLockError::Error(error)) => Err(io_error(path, Operation::Open, error)),
     }
 }
@@ -240,9 +230,7 @@ fn set_direct(file: &File, on: bool) -> io::Result<()> {
 
 fn io_error(path: &Path, operation: Operation, source: io::Error) -> DeviceError {
     if source.kind() == io::ErrorKind::NotFound {
-        return DeviceError::NotFound {
-            path: path.to_owned(),
-        };
+        return DeviceError::NotFound { path: path.to_owned() };
     }
     DeviceError::Io {
         operation,

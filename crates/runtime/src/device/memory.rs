@@ -57,11 +57,7 @@ impl MemoryDevice {
     /// # Panics
     /// If `sector_bytes` is 0.
     #[must_use]
-    pub fn power_cut(
-        &self,
-        sector_bytes: usize,
-        mut keep: impl FnMut(usize, usize) -> bool,
-    ) -> Self {
+    pub fn power_cut(&self, sector_bytes: usize, mut keep: impl FnMut(usize, usize) -> bool) -> Self {
         let mut state = self.state.lock();
         state.has_power = false;
         let mut content = state.durable.clone();

@@ -112,12 +112,7 @@ impl DeviceError {
 }
 
 /// What every implementation checks before it does anything.
-fn check(
-    operation: Operation,
-    buffer: &[u8],
-    position: u64,
-    end: u64,
-) -> Result<std::ops::Range<u64>, DeviceError> {
+fn check(operation: Operation, buffer: &[u8], position: u64, end: u64) -> Result<std::ops::Range<u64>, DeviceError> {
     let bytes = buffer.len();
     let aligned = position.is_multiple_of(ALIGNMENT_BYTES as u64)
         && bytes.is_multiple_of(ALIGNMENT_BYTES)

@@ -15,10 +15,7 @@ fn page(fill: u8) -> AlignedBuf {
 fn read(device: &dyn Device, position: u64) -> u8 {
     let mut page = page(0xee);
     device.read_at(&mut page, position).unwrap();
-    assert!(
-        page.iter().all(|&byte| byte == page[0]),
-        "a torn page at {position}"
-    );
+    assert!(page.iter().all(|&byte| byte == page[0]), "a torn page at {position}");
     page[0]
 }
 
@@ -29,10 +26,7 @@ fn conformance(device: &dyn Device) {
     let last = (SIZE - ALIGNMENT_BYTES) as u64;
     device.write_at(&page(1), 0).unwrap();
     device.write_at(&page(2), last).unwrap();
-    assert_eq!(
-        (read(device, 0), read(device, 4096), read(device, last)),
-        (1, 0, 2)
-    );
+    assert_eq!((read(device, 0), read(device, 4096), read(device, last)), (1, 0, 2));
     device.flush().unwrap();
     device.write_at(&page(3), 0).unwrap();
     assert_eq!((read(device, 0), read(device, last)), (3, 2));
@@ -52,10 +46,7 @@ fn conformance(device: &dyn Device) {
         device.read_at(&mut large[8..4096 + 8], 0),
     ];
     for result in misaligned {
-        assert!(
-            matches!(result, Err(DeviceError::Misaligned { .. })),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(DeviceError::Misaligned { .. })), "{result:?}");
     }
     assert_eq!((read(device, 0), read(device, last)), (3, 2));
 }
@@ -91,10 +82,7 @@ fn a_file_is_allocated_and_reopened() {
     drop(device);
     let link = folder.path().join("link");
     symlink(&path, &link).unwrap();
-    assert_eq!(
-        read(&FileDevice::open(&link, SIZE as u64).unwrap(), 8192),
-        5
-    );
+    assert_eq!(read(&FileDevice::open(&link, SIZE as u64).unwrap(), 8192), 5);
 }
 
 /// A file that another handle holds, that is too small, missing, no file, or already there is refused by its own error.
@@ -122,10 +110,7 @@ fn unfit_files_are_refused() {
     assert!(matches!(exists, DeviceError::Exists { .. }), "{exists}");
     for other in [folder.path(), std::path::Path::new("/dev/null")] {
         let refused = FileDevice::open(other, 1).unwrap_err();
-        assert!(
-            matches!(refused, DeviceError::NotRegular { .. }),
-            "{refused}"
-        );
+        assert!(matches!(refused, DeviceError::NotRegular { .. }), "{refused}");
     }
     let huge = FileDevice::create(&folder.path().join("huge"), 1 << 62).unwrap_err();
     assert!(matches!(huge, DeviceError::NoSpace { .. }), "{huge}");
@@ -185,13 +170,7 @@ fn faults_strike_once() {
     assert_eq!(device.inner().unflushed_writes(), 0);
     device.write_at(&page(3), 0).unwrap();
     device.flush().unwrap();
-    assert_eq!(
-        (
-            device.begun(Operation::Write),
-            device.begun(Operation::Flush)
-        ),
-        (3, 2)
-    );
+    assert_eq!((device.begun(Operation::Write), device.begun(Operation::Flush)), (3, 2));
 }
 
 /// A held operation waits, without an effect, until it is released.

@@ -8,14 +8,9 @@ const SHORT: Duration = Duration::from_secs(1);
 #[tokio::test]
 async fn the_end_of_a_fatal_task_is_reported() {
     let tasks = Tasks::new("node");
-    tasks
-        .child("wal")
-        .spawn("writer", Policy::FATAL_DRAIN, async {});
+    tasks.child("wal").spawn("writer", Policy::FATAL_DRAIN, async {});
     let fatal = tasks.fatal().await;
-    assert_eq!(
-        (fatal.task.as_str(), fatal.exit_code),
-        ("node/wal/writer", EXIT_FATAL)
-    );
+    assert_eq!((fatal.task.as_str(), fatal.exit_code), ("node/wal/writer", EXIT_FATAL));
 }
 
 /// A panic in a `Fatal` task or thread is reported with its message, and the first reason stays.
@@ -37,9 +32,7 @@ async fn a_panic_is_reported_by_name() {
 #[tokio::test(start_paused = true)]
 async fn a_logged_panic_stays_where_it_is() {
     let tasks = Tasks::new("node");
-    tasks.spawn("connection", Policy::LOGGED_ABORT, async {
-        panic!("bad frame")
-    });
+    tasks.spawn("connection", Policy::LOGGED_ABORT, async { panic!("bad frame") });
     assert!(tokio::time::timeout(SHORT, tasks.fatal()).await.is_err());
     assert_eq!(tasks.running(), 0);
 }
@@ -48,9 +41,7 @@ async fn a_logged_panic_stays_where_it_is() {
 #[tokio::test]
 async fn fail_carries_its_exit_code() {
     let tasks = Tasks::new("node");
-    tasks
-        .child("frontend")
-        .fail("lease", "node epoch is stale", 70);
+    tasks.child("frontend").fail("lease", "node epoch is stale", 70);
     let expected = Fatal {
         task: "node/frontend/lease".into(),
         reason: "node epoch is stale".into(),
@@ -115,10 +106,7 @@ async fn a_child_stops_without_its_parent() {
     }
     frontend.shutdown(SHORT).await.unwrap();
     assert!(!tasks.token().is_cancelled());
-    assert_eq!(
-        (frontend.running(), wal.running(), tasks.running()),
-        (0, 1, 1)
-    );
+    assert_eq!((frontend.running(), wal.running(), tasks.running()), (0, 1, 1));
 }
 
 /// Blocking work gives its result; its panic is an error for the caller and for nobody else.
