@@ -14,7 +14,7 @@ fn again<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8], version: i16) {
 }
 
 macro_rules! again {
-    ($selector:expr, $body:expr, $version:expr: $($message:ident),*) => {{
+    ($selector:expr, $body:expr, $version:expr; $($message:ident),*) => {{
         let all: &[fn(&[u8], i16)] = &[$(again::<$message>),*];
         all[usize::from($selector) % all.len()]($body, $version);
     }};
@@ -27,7 +27,7 @@ fuzz_target!(|input: &[u8]| {
     }
     let [selector, version, body @ ..] = input else { return };
     let _ = GroupRecordKey::decode(body);
-    again!(*selector, body, i16::from(version % 19):
+    again!(*selector, body, i16::from(version % 19);
         ProduceRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
         FindCoordinatorRequest, JoinGroupRequest, HeartbeatRequest, LeaveGroupRequest, SyncGroupRequest,
         ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, InitProducerIdRequest,
