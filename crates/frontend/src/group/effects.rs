@@ -1,0 +1,352 @@
+//! What goes into a group's state machine and what comes out of it.
+//!
+//! Owns: requests, replies, records and deadlines as plain values in Kafka's words. Does not own: the wire (`wire.rs`),
+//! the log's bytes (`record.rs`), any decision.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tailwater_kafka::ErrorCode;
+use tailwater_runtime::clock::Instant;
+use tailwater_types::TopicId;
+
+/// One client request that awaits its reply; numbered by the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Waiter(pub u64);
+
+/// Both times of one step: deadlines run on `at`, records carry `wall_ms`.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub at: Instant,
+    pub wall_ms: i64,
+}
+
+/// Bounds that hold for every group.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub initial_rebalance_delay: Duration,
+    /// Members of one group, and ids handed out to members that haven't come back with them yet.
+    pub max_size: usize,
+}
+
+/// A JoinGroup request.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// Empty: the member is new, or doesn't know its id any more.
+    pub member_id: String,
+    pub instance_id: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
+    pub session_timeout: Duration,
+    pub rebalance_timeout: Duration,
+    pub protocol_type: String,
+    /// In the member's order of preference, no name twice.
+    pub protocols: Vec<Protocol>,
+    /// Whether a new member must come back with the id it was given first (KIP-394, version 4).
+    pub requires_known_member_id: bool,
+    /// Whether a leader can be told not to assign anything (KIP-814, version 9).
+    pub can_skip_assignment: bool,
+    /// The id for a new member.
+    pub new_member_id: String,
+}
+
+/// One way to assign partitions that a member supports, with what it has to say under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    pub name: String,
+    pub metadata: Bytes,
+}
+
+/// A SyncGroup request.
+#[derive(Clone, Debug)]
+pub struct Sync {
+    pub member: MemberRef,
+    /// Checked where the client says it (KIP-559, version 5).
+    pub protocol_type: Option<String>,
+    pub protocol_name: Option<String>,
+    /// The leader's; by member id.
+    pub assignments: BTreeMap<String, Bytes>,
+}
+
+/// Who says something, in which generation.
+#[derive(Clone, Debug)]
+pub struct MemberRef {
+    pub member_id: String,
+    pub instance_id: Option<String>,
+    pub generation: i32,
+}
+
+/// One member of a LeaveGroup request.
+#[derive(Clone, Debug)]
+pub struct Leaving {
+    /// Empty: whoever has the instance id.
+    pub member_id: String,
+    pub instance_id: Option<String>,
+}
+
+/// An OffsetCommit request.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    pub member: MemberRef,
+    pub offsets: Vec<(TopicPartition, CommittedOffset)>,
+    /// What an unknown group answers to a member of it: depends on the request's version.
+    pub unknown_group: ErrorCode,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TopicPartition {
+    pub topic: String,
+    pub partition: i32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    pub offset: i64,
+    /// -1: not said.
+    pub leader_epoch: i32,
+    pub metadata: String,
+    pub commit_timestamp_ms: i64,
+    /// When it may be forgotten; -1: by the cluster's own rule. Clients before OffsetCommit 5 say it.
+    pub expire_timestamp_ms: i64,
+    /// The topic's at the time of the commit, where it was known (KIP-848).
+    pub topic_id: Option<TopicId>,
+}
+
+/// Which offsets an OffsetFetch request asks for; `None`: all there are.
+#[derive(Clone, Debug)]
+pub struct FetchOffsets {
+    pub topics: Option<Vec<(String, Vec<i32>)>>,
+}
+
+/// Anything that a client can ask of a group.
+#[derive(Clone, Debug)]
+pub enum Request {
+    Join(Join),
+    Sync(Sync),
+    Heartbeat(MemberRef),
+    Leave(Vec<Leaving>),
+    Commit(Commit),
+    FetchOffsets(FetchOffsets),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Join(JoinReply),
+    Sync(SyncReply),
+    Heartbeat(ErrorCode),
+    Leave(LeaveReply),
+    /// One error for the whole request: whether it was stored.
+    Commit(ErrorCode),
+    /// By topic and partition; `None` where nothing was committed.
+    FetchOffsets(Result<Vec<FetchedTopic>, ErrorCode>),
+}
+
+pub type FetchedTopic = (String, Vec<(i32, Option<CommittedOffset>)>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinReply {
+    pub error: ErrorCode,
+    pub member_id: String,
+    pub generation: i32,
+    pub protocol_type: Option<String>,
+    pub protocol_name: Option<String>,
+    pub leader: String,
+    pub skip_assignment: bool,
+    /// For the leader only.
+    pub members: Vec<JoinedMember>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinedMember {
+    pub member_id: String,
+    pub instance_id: Option<String>,
+    pub metadata: Bytes,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncReply {
+    pub error: ErrorCode,
+    pub protocol_type: Option<String>,
+    pub protocol_name: Option<String>,
+    pub assignment: Bytes,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaveReply {
+    pub error: ErrorCode,
+    /// In the request's order.
+    pub members: Vec<ErrorCode>,
+}
+
+impl JoinReply {
+    pub fn refused(member_id: &str, error: ErrorCode) -> Self {
+        Self {
+            error,
+            member_id: member_id.to_owned(),
+            generation: -1,
+            protocol_type: None,
+            protocol_name: None,
+            leader: String::new(),
+            skip_assignment: false,
+            members: Vec::new(),
+        }
+    }
+}
+
+impl SyncReply {
+    pub fn refused(error: ErrorCode) -> Self {
+        Self {
+            error,
+            ..Self::default()
+        }
+    }
+}
+
+impl Request {
+    /// The reply that refuses it as a whole.
+    pub fn refused(&self, error: ErrorCode) -> Reply {
+        match self {
+            Self::Join(join) => Reply::Join(JoinReply::refused(&join.member_id, error)),
+            Self::Sync(_) => Reply::Sync(SyncReply::refused(error)),
+            Self::Heartbeat(_) => Reply::Heartbeat(error),
+            Self::Leave(_) => Reply::Leave(LeaveReply {
+                error,
+                members: Vec::new(),
+            }),
+            Self::Commit(_) => Reply::Commit(error),
+            Self::FetchOffsets(_) => Reply::FetchOffsets(Err(error)),
+        }
+    }
+}
+
+impl Reply {
+    /// The same sort of reply, refusing instead.
+    pub(super) fn into_refusal(self, error: ErrorCode) -> Self {
+        match self {
+            Self::Join(reply) => Self::Join(JoinReply::refused(&reply.member_id, error)),
+            Self::Sync(_) => Self::Sync(SyncReply::refused(error)),
+            Self::Heartbeat(_) => Self::Heartbeat(error),
+            Self::Leave(_) => Self::Leave(LeaveReply {
+                error,
+                members: Vec::new(),
+            }),
+            Self::Commit(_) => Self::Commit(error),
+            Self::FetchOffsets(_) => Self::FetchOffsets(Err(error)),
+        }
+    }
+}
+
+/// What stands in `__consumer_offsets`: the last record of a key counts, and one without a value deletes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    Group {
+        group: String,
+        value: Option<GroupMetadata>,
+    },
+    Offset {
+        group: String,
+        partition: TopicPartition,
+        value: Option<CommittedOffset>,
+    },
+}
+
+/// A group in one generation, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMetadata {
+    pub protocol_type: String,
+    pub generation: i32,
+    pub protocol_name: Option<String>,
+    pub leader: Option<String>,
+    /// When the group came into the state that it is in.
+    pub since_ms: i64,
+    pub members: Vec<MemberMetadata>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberMetadata {
+    pub member_id: String,
+    pub instance_id: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
+    pub rebalance_timeout: Duration,
+    pub session_timeout: Duration,
+    /// Its metadata under the chosen protocol.
+    pub subscription: Bytes,
+    pub assignment: Bytes,
+}
+
+/// Records to be written in one batch, and what they decide once they are committed (docs/design.md, invariant 10).
+#[derive(Debug)]
+pub struct Write {
+    pub group: String,
+    pub records: Vec<Record>,
+    /// Answers when the write is committed; refused if it fails.
+    pub answers: Vec<(Waiter, Reply)>,
+    pub(super) then: Then,
+}
+
+/// What a group does when its records are committed, or when they can't be.
+#[derive(Debug)]
+pub(super) enum Then {
+    Nothing,
+    /// The leader's assignment is everybody's.
+    Assign {
+        generation: i32,
+        assignments: BTreeMap<String, Bytes>,
+    },
+    /// A static member has a new id.
+    Replace(Box<Replaced>),
+    StoreOffsets(Vec<(TopicPartition, CommittedOffset)>),
+}
+
+/// What a static member was before it came back, to go back to if that can't be stored.
+#[derive(Debug)]
+pub(super) struct Replaced {
+    pub generation: i32,
+    pub waiter: Waiter,
+    pub old_id: String,
+    pub new_id: String,
+    pub old_leader: String,
+    pub old_protocols: Vec<Protocol>,
+    pub old_session_timeout: Duration,
+    pub old_rebalance_timeout: Duration,
+    pub can_skip_assignment: bool,
+}
+
+/// What a step asks its driver to do.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub replies: Vec<(Waiter, Reply)>,
+    /// To be appended in this order, before those of any later step.
+    pub writes: Vec<Write>,
+    /// Generations that got their assignment.
+    pub rebalances: u64,
+    /// The earliest of the deadlines that were set.
+    pub(super) wake_at: Option<Instant>,
+}
+
+/// One step's surroundings.
+pub(super) struct Step<'a> {
+    pub now: Now,
+    pub limits: &'a Limits,
+    pub effects: &'a mut Effects,
+}
+
+impl Step<'_> {
+    pub fn reply(&mut self, waiter: Waiter, reply: Reply) {
+        self.effects.replies.push((waiter, reply));
+    }
+
+    /// A deadline that long from now, which the driver will come back for.
+    pub fn deadline(&mut self, after: Duration) -> Instant {
+        let at = self.now.at + after;
+        self.wake(at);
+        at
+    }
+
+    pub fn wake(&mut self, at: Instant) {
+        let wake_at = &mut self.effects.wake_at;
+        *wake_at = Some(wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+}

@@ -1,0 +1,192 @@
+//! The groups of one partition of `__consumer_offsets`, as one pure state machine.
+//!
+//! Owns: which groups there are, what an unknown one answers, when which of them must be looked at, and the replay of
+//! the log. Does not own: the log, clocks, requests' ways here (`owner.rs`). Keeps invariant 10: a decision that is
+//! recorded takes effect in [`Shard::written`], once its record is committed.
+//!
+//! An idle group costs one entry in a heap. Heartbeats only ever move deadlines back, so a group is looked at when the
+//! earliest deadline it once set has come, and then says anew when it wants to be looked at.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use tailwater_kafka::ErrorCode;
+use tailwater_runtime::clock::Instant;
+
+use super::effects::{
+    Commit, Effects, JoinReply, LeaveReply, Limits, Now, Record, Reply, Request, Step, SyncReply, Then, Waiter, Write,
+};
+use super::offsets;
+use super::state::Group;
+
+#[derive(Debug)]
+pub struct Shard {
+    limits: Limits,
+    groups: BTreeMap<String, Slot>,
+    /// When to look at which group. Holds outdated entries: only a slot's own `wake_at` counts.
+    wakes: BinaryHeap<Reverse<(Instant, String)>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    group: Group,
+    wake_at: Option<Instant>,
+}
+
+impl Shard {
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, groups: BTreeMap::new(), wakes: BinaryHeap::new() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Takes over one record of the log, which is read from the start. The last one of a key counts.
+    pub fn replay(&mut self, record: Record, now: Now) {
+        let (Record::Group { group: id, .. } | Record::Offset { group: id, .. }) = &record;
+        let id = id.clone();
+        let slot = slot(&mut self.groups, &id, now);
+        match record {
+            Record::Group { value: Some(value), .. } => slot.group.restore(value),
+            Record::Group { value: None, .. } => {
+                let offsets = std::mem::take(&mut slot.group.offsets);
+                slot.group = Group::new(&id, now.wall_ms);
+                slot.group.offsets = offsets;
+            }
+            Record::Offset { partition, value, .. } => slot.group.set_offset(partition, value),
+        }
+        if slot.group.is_forgettable() {
+            self.groups.remove(&id);
+        }
+    }
+
+    /// The log has been read to its end: members' sessions begin.
+    pub fn loaded(&mut self, now: Now) {
+        for (id, slot) in &mut self.groups {
+            let mut effects = Effects::default();
+            slot.group.loaded(&mut Step { now, limits: &self.limits, effects: &mut effects });
+            schedule(&mut self.wakes, id, slot, effects.wake_at);
+        }
+    }
+
+    pub fn step(&mut self, id: &str, request: Request, waiter: Waiter, now: Now) -> Effects {
+        let mut effects = Effects::default();
+        if !self.groups.contains_key(id) && !creates_group(&request) {
+            effects.replies.push((waiter, unknown_group(request)));
+            return effects;
+        }
+        let slot = slot(&mut self.groups, id, now);
+        let mut step = Step { now, limits: &self.limits, effects: &mut effects };
+        match request {
+            Request::Join(join) => slot.group.join(join, waiter, &mut step),
+            Request::Sync(sync) => slot.group.sync(sync, waiter, &mut step),
+            Request::Heartbeat(member) => {
+                let error = slot.group.heartbeat(&member, &mut step);
+                step.reply(waiter, Reply::Heartbeat(error));
+            }
+            Request::Leave(leaving) => slot.group.leave(&leaving, waiter, &mut step),
+            Request::Commit(commit) => slot.group.commit(commit, waiter, &mut step),
+            Request::FetchOffsets(asked) => {
+                let fetched = offsets::fetch(&slot.group.offsets, asked);
+                step.reply(waiter, Reply::FetchOffsets(Ok(fetched)));
+            }
+        }
+        self.settle(id, &effects);
+        effects
+    }
+
+    /// The records of `write` are committed, or never will be: in the order of the writes.
+    pub fn written(&mut self, write: Write, result: Result<(), ErrorCode>, now: Now) -> Effects {
+        let mut effects = Effects::default();
+        let answers = write.answers.into_iter();
+        match result {
+            Ok(()) => effects.replies.extend(answers),
+            Err(error) => effects.replies.extend(answers.map(|(waiter, reply)| (waiter, reply.into_refusal(error)))),
+        }
+        let Some(slot) = self.groups.get_mut(&write.group) else { return effects };
+        let group = &mut slot.group;
+        group.writes_in_flight -= 1;
+        let mut step = Step { now, limits: &self.limits, effects: &mut effects };
+        match (write.then, result) {
+            (Then::Assign { generation, assignments }, result) => {
+                group.assigned(generation, &assignments, result, &mut step);
+            }
+            (Then::Replace(replaced), Ok(())) => group.replaced(*replaced, &mut step),
+            (Then::Replace(replaced), Err(error)) => group.replace_failed(*replaced, error, &mut step),
+            (Then::StoreOffsets(offsets), Ok(())) => {
+                offsets.into_iter().for_each(|(at, value)| group.set_offset(at, Some(value)));
+            }
+            (Then::StoreOffsets(_), Err(_)) | (Then::Nothing, _) => {}
+        }
+        self.settle(&write.group, &effects);
+        effects
+    }
+
+    /// When [`Shard::tick`] has something to do at the earliest.
+    pub fn next_wake(&self) -> Option<Instant> {
+        self.wakes.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Looks at one group whose time has come; `None`: there is none any more.
+    pub fn tick(&mut self, now: Now) -> Option<Effects> {
+        if self.next_wake()? > now.at {
+            return None;
+        }
+        let Reverse((at, id)) = self.wakes.pop()?;
+        let mut effects = Effects::default();
+        if let Some(slot) = self.groups.get_mut(&id).filter(|slot| slot.wake_at == Some(at)) {
+            slot.wake_at = None;
+            slot.group.tick(&mut Step { now, limits: &self.limits, effects: &mut effects });
+            self.settle(&id, &effects);
+        }
+        Some(effects)
+    }
+
+    /// Keeps a group's next look, or forgets the group where nothing would be lost.
+    fn settle(&mut self, id: &str, effects: &Effects) {
+        let Some(slot) = self.groups.get_mut(id) else { return };
+        if slot.group.is_forgettable() {
+            self.groups.remove(id);
+        } else {
+            schedule(&mut self.wakes, id, slot, effects.wake_at);
+        }
+    }
+}
+
+fn slot<'a>(groups: &'a mut BTreeMap<String, Slot>, id: &str, now: Now) -> &'a mut Slot {
+    let new = || Slot { group: Group::new(id, now.wall_ms), wake_at: None };
+    groups.entry(id.to_owned()).or_insert_with(new)
+}
+
+fn schedule(wakes: &mut BinaryHeap<Reverse<(Instant, String)>>, id: &str, slot: &mut Slot, at: Option<Instant>) {
+    let Some(at) = at else { return };
+    if slot.wake_at.is_none_or(|earlier| at < earlier) {
+        slot.wake_at = Some(at);
+        wakes.push(Reverse((at, id.to_owned())));
+    }
+}
+
+/// A member that has no id yet founds a group, and so does a commit from outside of any.
+fn creates_group(request: &Request) -> bool {
+    match request {
+        Request::Join(join) => join.member_id.is_empty(),
+        Request::Commit(commit) => commit.member.generation < 0,
+        _ => false,
+    }
+}
+
+fn unknown_group(request: Request) -> Reply {
+    let error = ErrorCode::UnknownMemberId;
+    match request {
+        Request::Join(join) => Reply::Join(JoinReply::refused(&join.member_id, error)),
+        Request::Sync(_) => Reply::Sync(SyncReply::refused(error)),
+        Request::Heartbeat(_) => Reply::Heartbeat(error),
+        Request::Leave(leaving) => {
+            Reply::Leave(LeaveReply { error: ErrorCode::None, members: vec![error; leaving.len()] })
+        }
+        Request::Commit(Commit { unknown_group, .. }) => Reply::Commit(unknown_group),
+        // It has committed nothing, which is no error.
+        Request::FetchOffsets(asked) => Reply::FetchOffsets(Ok(offsets::fetch(&BTreeMap::new(), asked))),
+    }
+}

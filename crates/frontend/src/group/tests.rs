@@ -1,0 +1,7 @@
+//! The group state machine against Apache Kafka's behaviour: tables of what a client sees, and random interleavings.
+
+mod harness;
+mod interleavings;
+mod membership;
+mod offsets;
+mod rebalance;

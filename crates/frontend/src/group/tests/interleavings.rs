@@ -1,0 +1,175 @@
+//! Any sequence of requests, outcomes and passing time keeps what a group promises.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tailwater_kafka::ErrorCode;
+
+use super::harness::*;
+use crate::group::effects::*;
+
+#[derive(Clone, Debug)]
+enum Action {
+    JoinNew { member: usize },
+    JoinStatic { instance: usize },
+    Rejoin { member: usize, other_metadata: bool },
+    Sync { member: usize },
+    Heartbeat { member: usize },
+    Leave { member: usize },
+    Commit { member: usize },
+    Outcome { stored: bool },
+    Pass { seconds: u64 },
+    Restart,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let member = 0..6usize;
+    prop_oneof![
+        3 => member.clone().prop_map(|member| Action::JoinNew { member }),
+        2 => (0..2usize).prop_map(|instance| Action::JoinStatic { instance }),
+        4 => (member.clone(), any::<bool>()).prop_map(|(member, other_metadata)| Action::Rejoin { member, other_metadata }),
+        6 => member.clone().prop_map(|member| Action::Sync { member }),
+        3 => member.clone().prop_map(|member| Action::Heartbeat { member }),
+        1 => member.clone().prop_map(|member| Action::Leave { member }),
+        2 => member.prop_map(|member| Action::Commit { member }),
+        5 => (0..10u8).prop_map(|n| Action::Outcome { stored: n > 0 }),
+        4 => prop_oneof![Just(1u64), Just(4), Just(35), Just(70), Just(400)].prop_map(|seconds| Action::Pass { seconds }),
+        1 => Just(Action::Restart),
+    ]
+}
+
+/// What clients have been told.
+#[derive(Default)]
+struct Seen {
+    /// Member slot → its id and generation.
+    members: BTreeMap<usize, (String, i32)>,
+    pending: BTreeMap<Waiter, (usize, &'static str)>,
+    /// Generation → who leads it, as its members were told.
+    leaders: BTreeMap<i32, String>,
+    newest: i32,
+    acked_offset: Option<i64>,
+}
+
+fn learn(h: &mut Harness, seen: &mut Seen) {
+    let waiters: Vec<Waiter> = seen.pending.keys().copied().collect();
+    for waiter in waiters {
+        let Some(reply) = h.reply(waiter) else { continue };
+        let (slot, _) = seen.pending.remove(&waiter).unwrap();
+        match reply {
+            Reply::Join(reply) if reply.error == ErrorCode::None => {
+                assert!(reply.generation >= seen.newest, "generations went back");
+                if reply.generation > seen.newest {
+                    seen.leaders.clear();
+                    seen.newest = reply.generation;
+                }
+                if !reply.skip_assignment && !reply.members.is_empty() {
+                    let leader = seen.leaders.entry(reply.generation).or_insert_with(|| reply.leader.clone());
+                    assert_eq!(*leader, reply.member_id, "two members were told to assign for one generation");
+                    assert!(reply.members.iter().any(|member| member.member_id == reply.member_id));
+                }
+                seen.members.insert(slot, (reply.member_id, reply.generation));
+            }
+            Reply::Join(reply) if reply.error == ErrorCode::MemberIdRequired => {
+                seen.members.insert(slot, (reply.member_id, -1));
+            }
+            Reply::Sync(reply) if reply.error == ErrorCode::None && !reply.assignment.is_empty() => {
+                let text = String::from_utf8(reply.assignment.to_vec()).unwrap();
+                let (id, generation) = &seen.members[&slot];
+                assert!(text.ends_with(&format!("@{generation}")) || id.starts_with("static"), "{text} for {id} in {generation}");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
+    let id_of = |seen: &Seen, member: usize| seen.members.get(&member).cloned().unwrap_or_default();
+    match action {
+        Action::JoinNew { member } => {
+            let ask = Join { requires_known_member_id: number.is_multiple_of(2), ..join("", &format!("m{number}")) };
+            let waiter = h.ask(Request::Join(ask));
+            seen.pending.insert(waiter, (member, "join"));
+        }
+        Action::JoinStatic { instance } => {
+            let waiter = h.ask(static_join(&format!("i{instance}"), "", &format!("static{number}")));
+            seen.pending.insert(waiter, (10 + instance, "join"));
+        }
+        Action::Rejoin { member, other_metadata } => {
+            let (id, _) = id_of(seen, member);
+            let names: &[&str] = if other_metadata { &["range", "sticky"] } else { &["range"] };
+            if !id.is_empty() {
+                let waiter = h.ask(Request::Join(Join { protocols: protocols(names), ..join(&id, "") }));
+                seen.pending.insert(waiter, (member, "join"));
+            }
+        }
+        Action::Sync { member } => {
+            let (id, generation) = id_of(seen, member);
+            let ids: Vec<String> = seen.members.values().map(|(id, _)| id.clone()).collect();
+            let parts: Vec<(String, String)> = ids.iter().map(|id| (id.clone(), format!("{id}@{generation}"))).collect();
+            let parts: Vec<(&str, &str)> = parts.iter().map(|(id, part)| (id.as_str(), part.as_str())).collect();
+            let waiter = h.ask(sync(&id, generation, &parts));
+            seen.pending.insert(waiter, (member, "sync"));
+        }
+        Action::Heartbeat { member } => {
+            let (id, generation) = id_of(seen, member);
+            h.heartbeat(&id, generation);
+        }
+        Action::Leave { member } => {
+            let (id, _) = seen.members.remove(&member).unwrap_or_default();
+            let waiter = h.ask(leave(&[&id]));
+            seen.pending.insert(waiter, (member, "leave"));
+        }
+        Action::Commit { member } => {
+            let (id, generation) = id_of(seen, member);
+            h.commit(super::harness::member(&id, generation), i64::try_from(number).unwrap());
+        }
+        Action::Outcome { stored } if !h.in_flight.is_empty() => {
+            let offset = h.in_flight[0].records.iter().find_map(|record| match record {
+                Record::Offset { value: Some(value), .. } => Some(value.offset),
+                _ => None,
+            });
+            let result = if stored { Ok(()) } else { Err(ErrorCode::CoordinatorNotAvailable) };
+            h.commit_next(result);
+            seen.acked_offset = offset.filter(|_| stored).or(seen.acked_offset);
+        }
+        Action::Outcome { .. } => {}
+        Action::Pass { seconds } => h.pass(Duration::from_secs(seconds)),
+        Action::Restart => {
+            let old = std::mem::replace(h, Harness::new());
+            *h = old.restart();
+            h.commits_at_once = false;
+            // Nobody will be answered any more; what was told of generations may be told again after this.
+            *seen = Seen { acked_offset: seen.acked_offset, members: std::mem::take(&mut seen.members), ..Seen::default() };
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// One leader a generation, generations only grow, nobody gets an assignment of another generation, offsets are
+    /// what was last stored, and in the end everybody is answered and an abandoned group has nobody in it.
+    #[test]
+    fn any_interleaving_keeps_the_groups_promises(actions in prop::collection::vec(action(), 1..120)) {
+        let mut h = Harness::new();
+        h.commits_at_once = false;
+        let mut seen = Seen::default();
+        for (number, action) in actions.into_iter().enumerate() {
+            act(&mut h, &mut seen, action, number);
+            learn(&mut h, &mut seen);
+            prop_assert_eq!(h.committed(), seen.acked_offset);
+        }
+        while !h.in_flight.is_empty() {
+            h.commit_next(Ok(()));
+        }
+        h.commits_at_once = true;
+        h.pass(Duration::from_secs(3600));
+        learn(&mut h, &mut seen);
+        prop_assert!(seen.pending.is_empty(), "never answered: {:?}", seen.pending);
+        prop_assert_eq!(h.shard.next_wake(), None, "an abandoned group still sets timers");
+        for (id, _) in seen.members.values().cloned() {
+            prop_assert_eq!(h.heartbeat(&id, seen.newest), ErrorCode::UnknownMemberId);
+        }
+    }
+}
