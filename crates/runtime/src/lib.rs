@@ -4,7 +4,9 @@
 //! them: tokio's paused time, a seeded generator, memory devices. Does not own: logging set-up, configuration (both
 //! `node`), any format or protocol.
 
+mod bundle;
 pub mod clock;
+pub mod config;
 pub mod device;
 pub mod pool;
 pub mod random;
@@ -13,6 +15,7 @@ pub mod tasks;
 pub mod telemetry;
 pub mod zstd_pool;
 
+pub use bundle::Runtime;
 pub use clock::Clock;
 pub use device::{Device, DeviceError};
 pub use pool::{AlignedBuf, BufferPool, PooledBuf};
