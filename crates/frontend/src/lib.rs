@@ -1,1 +1,23 @@
-//! The Kafka tier: listener, produce, fetch, groups
+//! The Kafka tier: listener, produce, fetch, groups.
+//!
+//! The data path: `server` reads a request, `produce` validates its batches, `partition` gives them offsets, `journal` sends
+//! them to the WAL and tells the partitions of commits; `fetch` reads back from `cache`, objects and the WAL. `view` is what
+//! is known of the cluster, `session` this node's standing in it. Owns nothing durable: everything here is rebuilt from the
+//! controller's metadata, journals and objects (docs/design.md section 1).
+
+mod backoff;
+mod cache;
+mod config;
+mod data;
+mod error_codes;
+mod fetch;
+mod group;
+mod journal;
+mod metrics;
+mod partition;
+mod produce;
+mod session;
+mod view;
+
+pub use config::{CacheConfig, Config, FetchConfig, JournalConfig, NodeConfig, ProduceConfig};
+pub use session::EXIT_FENCED;

@@ -1,0 +1,101 @@
+//! Fetch: batches out of partitions.
+//!
+//! Owns: one request from its decoded form to its answer: what fits, in request order, and waiting until there is enough.
+//! Does not own: where bytes lie (`partition`), sockets (`server`). Every fetch is answered without a session, as KIP-227
+//! allows: clients then send full fetches.
+
+mod pass;
+mod target;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tailwater_kafka::ErrorCode;
+use tailwater_kafka::messages::{FetchRequest, FetchResponse};
+use tailwater_runtime::{ByteSemaphore, Clock};
+
+use crate::config::FetchConfig;
+use crate::metrics::RequestMetrics;
+use crate::partition::{FetchWaiter, Partitions};
+use crate::view::View;
+
+use pass::Pass;
+use target::Target;
+
+/// The first version that names topics by id (KIP-516).
+const FIRST_ID_VERSION: i16 = 13;
+
+/// Serves Fetch; clones share everything.
+#[derive(Clone)]
+pub struct FetchHandler {
+    pub view: View,
+    pub partitions: Partitions,
+    pub config: FetchConfig,
+    /// Bytes that may be on their way from the WAL and from objects for all fetches together.
+    pub cold_bytes: ByteSemaphore,
+    pub clock: Clock,
+    pub metrics: RequestMetrics,
+}
+
+impl FetchHandler {
+    /// Answers as soon as `min_bytes` are there, there is an error to tell, or `max_wait_ms` is over. Cancellation-safe.
+    pub async fn handle(&self, request: FetchRequest, version: i16) -> FetchResponse {
+        if request.session_id != 0 {
+            // None was ever given out.
+            return FetchResponse {
+                error_code: ErrorCode::FetchSessionIdNotFound,
+                ..FetchResponse::default()
+            };
+        }
+        let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64).min(self.config.max_wait.as_duration());
+        let deadline = self.clock.now() + max_wait;
+        let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+        let by_id = version >= FIRST_ID_VERSION;
+        loop {
+            // Found anew each time: a leadership may have ended, or begun here, while this waited.
+            let targets = target::resolve(&request, by_id, &self.view, &self.partitions);
+            let pass = Pass::run(self, &request, &targets).await;
+            let enough = pass.bytes() >= min_bytes || pass.has_error() || targets.is_empty();
+            if enough || self.clock.now() >= deadline {
+                self.metrics.fetched_bytes.inc_by(pass.bytes() as u64);
+                return pass.into_response(&request, &targets, &self.view);
+            }
+            self.metrics.fetch_waits.inc();
+            let waiter = FetchWaiter::new(min_bytes - pass.bytes());
+            let _registered = Registered::new(&waiter, &targets, &pass);
+            drop(pass);
+            // An error: the time is over. What is there by then is answered.
+            let _ = self.clock.timeout_at(deadline, waiter.woken()).await;
+        }
+    }
+}
+
+/// A waiter that its partitions know of; they forget it when this is dropped.
+struct Registered<'a> {
+    waiter: &'a Arc<FetchWaiter>,
+    targets: &'a [Target],
+}
+
+impl<'a> Registered<'a> {
+    fn new(waiter: &'a Arc<FetchWaiter>, targets: &'a [Target], pass: &Pass) -> Self {
+        for (target, seen) in targets.iter().zip(pass.high_watermarks()) {
+            if let Ok(partition) = &target.partition {
+                partition.add_waiter(waiter, seen);
+            }
+        }
+        Self { waiter, targets }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        for target in self.targets {
+            if let Ok(partition) = &target.partition {
+                partition.remove_waiter(self.waiter);
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! One look at all partitions of a fetch, in request order.
+//!
+//! Owns: what fits into the answer (kafka.md section 3, rules 4 to 6): whole batches, each partition's bound and the
+//! request's, and the first batch of the first partition that has one whatever its size.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream;
+use tailwater_kafka::Str;
+use tailwater_kafka::messages::{
+    FetchLeaderIdAndEpoch, FetchNodeEndpoint, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+};
+use tailwater_types::{NodeId, Offset};
+
+use super::FetchHandler;
+use super::target::{Refused, Target};
+use crate::error_codes;
+use crate::partition::ReadError;
+use crate::view::View;
+
+/// How many partitions of one fetch are read from the WAL or from objects at the same time.
+const COLD_READS: usize = 4;
+
+/// What one look has found, for each target.
+pub(super) struct Pass {
+    found: Vec<Result<Found, Refused>>,
+    bytes: usize,
+}
+
+struct Found {
+    high_watermark: Offset,
+    log_start: Offset,
+    batches: Vec<Bytes>,
+}
+
+impl Pass {
+    pub async fn run(handler: &FetchHandler, request: &FetchRequest, targets: &[Target]) -> Self {
+        let request_max = usize::try_from(request.max_bytes).unwrap_or(0);
+        let max_bytes = request_max.min(handler.config.max_bytes.as_usize());
+        let is_cold = |target: &&Target| target.is_cold();
+        let cold_bytes: usize = targets
+            .iter()
+            .filter(is_cold)
+            .map(|target| target.max_bytes.min(max_bytes))
+            .sum();
+        let _permit = match cold_bytes {
+            0 => None,
+            bytes => Some(handler.cold_bytes.acquire(bytes.min(max_bytes) as u64).await),
+        };
+        let reads = targets.iter().enumerate().filter(|(_, target)| target.is_cold());
+        let reads = reads.map(|(at, target)| async move { (at, target.read(max_bytes, true).await) });
+        // They come in request order: whichever is first is the one that may be larger than allowed.
+        let mut cold = stream::iter(reads).buffered(COLD_READS).peekable();
+        let mut pass = Self {
+            found: Vec::with_capacity(targets.len()),
+            bytes: 0,
+        };
+        for (at, target) in targets.iter().enumerate() {
+            let left = max_bytes.saturating_sub(pass.bytes);
+            let first = pass.bytes == 0;
+            if left == 0 && !first {
+                pass.found.push(target.read_nothing());
+                continue;
+            }
+            let is_next = std::pin::Pin::new(&mut cold)
+                .next_if(|(cold_at, _)| *cold_at == at)
+                .await;
+            let found = match is_next {
+                Some((_, found)) => found.map(|found| found.within(left, first)),
+                None => target.read(left, first).await,
+            };
+            pass.bytes += found.as_ref().map_or(0, Found::bytes);
+            pass.found.push(found);
+        }
+        pass
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn has_error(&self) -> bool {
+        self.found.iter().any(Result::is_err)
+    }
+
+    /// What each target's high watermark was when it was looked at.
+    pub fn high_watermarks(&self) -> impl Iterator<Item = Offset> {
+        let seen = |found: &Result<Found, Refused>| found.as_ref().map_or(Offset::ZERO, |found| found.high_watermark);
+        self.found.iter().map(seen)
+    }
+
+    pub fn into_response(self, request: &FetchRequest, targets: &[Target], view: &View) -> FetchResponse {
+        let mut endpoints: BTreeMap<NodeId, FetchNodeEndpoint> = BTreeMap::new();
+        let topic_response = |topic: &tailwater_kafka::messages::FetchTopic| FetchableTopicResponse {
+            topic: topic.topic.clone(),
+            topic_id: topic.topic_id,
+            partitions: Vec::with_capacity(topic.partitions.len()),
+        };
+        let mut responses: Vec<_> = request.topics.iter().map(topic_response).collect();
+        let read_committed = request.isolation_level == 1;
+        for (target, found) in targets.iter().zip(self.found) {
+            let index = request.topics[target.topic].partitions[target.at].partition;
+            let data = match found {
+                Ok(found) => found.into_data(read_committed),
+                Err(refused) => refused_data(refused, view, &mut endpoints),
+            };
+            responses[target.topic].partitions.push(PartitionData {
+                partition_index: index,
+                ..data
+            });
+        }
+        FetchResponse {
+            responses,
+            node_endpoints: endpoints.into_values().collect(),
+            ..FetchResponse::default()
+        }
+    }
+}
+
+impl Target {
+    /// Whether there is something to read that the tail cache doesn't have.
+    fn is_cold(&self) -> bool {
+        self.partition
+            .as_ref()
+            .is_ok_and(|partition| !partition.has_in_memory(self.offset))
+    }
+
+    async fn read(&self, max_bytes: usize, first_whole: bool) -> Result<Found, Refused> {
+        let mut found = self.read_nothing()?;
+        let partition = self.partition.as_ref().map_err(|refused| *refused)?;
+        let high_watermark = found.high_watermark;
+        // Between the high watermark and the log end nothing is committed yet: a consumer that came from an older leader
+        // waits for it.
+        if self.offset > high_watermark && self.offset <= partition.log_end() {
+            return Ok(found);
+        }
+        let max_bytes = max_bytes.min(self.max_bytes);
+        let read = partition.read(self.offset, high_watermark, max_bytes, first_whole);
+        found.batches = read.await.map_err(|error| self.read_failed(&error))?;
+        Ok(found)
+    }
+
+    fn read_nothing(&self) -> Result<Found, Refused> {
+        let partition = self.partition.as_ref().map_err(|refused| *refused)?;
+        if partition.has_ended() {
+            return Err(self.read_failed(&ReadError::NotLeader));
+        }
+        Ok(Found {
+            high_watermark: partition.high_watermark(),
+            log_start: partition.log_start(),
+            batches: Vec::new(),
+        })
+    }
+
+    fn read_failed(&self, error: &ReadError) -> Refused {
+        if matches!(error, ReadError::Corrupt(_)) {
+            let (topic, partition) = self.name();
+            tracing::error!(topic, partition, offset = %self.offset, %error, "stored data can't be read");
+        }
+        Refused {
+            code: error_codes::of_read(error),
+            leader: None,
+        }
+    }
+
+    fn name(&self) -> (&str, i32) {
+        match &self.partition {
+            Ok(partition) => (partition.topic_name(), partition.index()),
+            Err(_) => ("", -1),
+        }
+    }
+}
+
+impl Found {
+    fn bytes(&self) -> usize {
+        self.batches.iter().map(Bytes::len).sum()
+    }
+
+    /// Nothing of it, if it is more than is left; the next fetch asks again.
+    fn within(mut self, left: usize, first: bool) -> Self {
+        if self.bytes() > left && !first {
+            self.batches.clear();
+        }
+        self
+    }
+
+    fn into_data(self, read_committed: bool) -> PartitionData {
+        PartitionData {
+            high_watermark: self.high_watermark.0,
+            // Without transactions everything committed is stable.
+            last_stable_offset: self.high_watermark.0,
+            log_start_offset: self.log_start.0,
+            aborted_transactions: read_committed.then(Vec::new),
+            records: Some(self.batches.into_iter().collect()),
+            ..PartitionData::default()
+        }
+    }
+}
+
+fn refused_data(refused: Refused, view: &View, endpoints: &mut BTreeMap<NodeId, FetchNodeEndpoint>) -> PartitionData {
+    let mut data = PartitionData {
+        error_code: refused.code,
+        high_watermark: -1,
+        ..PartitionData::default()
+    };
+    let Some((leader, leader_epoch)) = refused.leader else {
+        return data;
+    };
+    let snapshot = view.snapshot();
+    if let Some(endpoint) = snapshot.node(leader).and_then(|node| node.endpoints.first()) {
+        data.current_leader = FetchLeaderIdAndEpoch {
+            leader_id: leader.0 as i32,
+            leader_epoch: leader_epoch.0,
+        };
+        let endpoint = FetchNodeEndpoint {
+            node_id: leader.0 as i32,
+            host: Str::from(endpoint.host.as_str()),
+            port: i32::from(endpoint.port),
+            rack: None,
+        };
+        endpoints.insert(leader, endpoint);
+    }
+    data
+}

@@ -1,0 +1,95 @@
+//! Keeps a journal open: opens one, carries it to its end, opens the next.
+//!
+//! Owns: which journal is the open one, and what follows when it ends: if the controller says that this node is fenced,
+//! the process stops (`session`); otherwise the leaderships over the journal end, their partitions open again over a
+//! new one, and whatever was in flight is found, or not, in the old one's sealed tail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tailwater_rpc::Error;
+use tailwater_rpc::wal::WalDirectory;
+use tokio::sync::watch;
+
+use super::Journal;
+use super::writer::Limits;
+use crate::config::JournalConfig;
+use crate::metrics::JournalMetrics;
+use crate::session::Session;
+
+const OPEN_FIRST: Duration = Duration::from_millis(10);
+const OPEN_MAX: Duration = Duration::from_secs(1);
+
+/// The open journal, if there is one.
+pub type Current = watch::Receiver<Option<Arc<Journal>>>;
+
+pub struct Keeper {
+    session: Session,
+    wals: Arc<dyn WalDirectory>,
+    limits: Limits,
+    metrics: JournalMetrics,
+    current: watch::Sender<Option<Arc<Journal>>>,
+}
+
+impl Keeper {
+    pub fn new(config: &JournalConfig, session: Session, wals: Arc<dyn WalDirectory>, metrics: JournalMetrics) -> Self {
+        let limits = Limits {
+            target_bytes: config.entry_bytes.as_usize(),
+            max_in_flight_bytes: config.in_flight_bytes.as_usize(),
+        };
+        Self {
+            session,
+            wals,
+            limits,
+            metrics,
+            current: watch::Sender::new(None),
+        }
+    }
+
+    pub fn current(&self) -> Current {
+        self.current.subscribe()
+    }
+
+    /// Runs until its task is dropped.
+    pub async fn run(self) {
+        loop {
+            let (journal, progress) = self.open().await;
+            tracing::info!(journal = %journal.id(), device = %journal.device(), "journal opened");
+            self.current.send_replace(Some(journal.clone()));
+            let cause = journal.run(progress).await;
+            tracing::warn!(journal = %journal.id(), error = %cause, "journal ended, leaderships over it end");
+            self.current.send_replace(None);
+            // Fenced, or only this journal sealed? If the node is, this stops the process.
+            if let Err(error) = self.session.heartbeat(false).await {
+                tracing::debug!(%error, "heartbeat failed");
+            }
+        }
+    }
+
+    async fn open(&self) -> (Arc<Journal>, watch::Receiver<tailwater_rpc::wal::AppendState>) {
+        let mut retry = self.session.backoff(OPEN_FIRST, OPEN_MAX);
+        loop {
+            match self.open_once().await {
+                Ok(opened) => return opened,
+                Err(error) => {
+                    self.session.judge(&error);
+                    tracing::info!(%error, "no journal could be opened yet");
+                    retry.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn open_once(&self) -> Result<(Arc<Journal>, watch::Receiver<tailwater_rpc::wal::AppendState>), Error> {
+        let caller = self.session.caller();
+        let grant = self.session.controller().journals.create_journal(caller).await?;
+        Journal::open(
+            grant,
+            self.limits,
+            self.session.clone(),
+            self.wals.clone(),
+            self.metrics.clone(),
+        )
+        .await
+    }
+}

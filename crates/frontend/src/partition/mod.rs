@@ -1,0 +1,205 @@
+//! The partitions that this node leads: their state, appends, high watermarks, reads.
+//!
+//! Owns: one partition's offsets and who waits for them. Does not own: entries and credit (`journal`), what a request
+//! looks like (`produce`, `fetch`), which partitions there are (`registry` follows the view). Invariants:
+//! `start ≤ high watermark ≤ log end`; offsets are dense; nothing at or above the high watermark is served; a leadership
+//! that has ended acknowledges nothing.
+
+mod append;
+mod locate;
+mod open;
+mod read;
+mod registry;
+mod source;
+#[cfg(test)]
+pub(crate) mod tests;
+mod timestamps;
+mod wait;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::Mutex;
+use tailwater_log::PartitionState;
+use tailwater_rpc::controller::Objects;
+use tailwater_rpc::wal::WalDirectory;
+use tailwater_runtime::{Clock, Random, ZstdPool};
+use tailwater_store::ObjectReader;
+use tailwater_types::{LeaderEpoch, Offset, StreamId, TopicId};
+
+use crate::cache::{CachedTail, TailCache};
+use crate::journal::Journal;
+use crate::metrics::PartitionMetrics;
+use crate::view::View;
+
+pub use append::{Append, AppendError, Appended, Commit, LeadershipEnded};
+pub use read::ReadError;
+pub use registry::{Missing, Partitions};
+pub use timestamps::FoundTimestamp;
+pub use wait::FetchWaiter;
+
+use append::PendingAck;
+use source::{KnownObjects, Segment};
+use timestamps::TimeIndex;
+use wait::Waiters;
+
+/// One leadership of one partition, from its opening to its end.
+pub struct Partition {
+    topic: TopicId,
+    topic_name: Arc<str>,
+    index: i32,
+    stream: StreamId,
+    leader_epoch: LeaderEpoch,
+    journal: Arc<Journal>,
+    services: Arc<Services>,
+    tail: CachedTail,
+    /// Everything below is committed. Written under `state`'s lock only.
+    high_watermark: AtomicI64,
+    ended: AtomicBool,
+    state: Mutex<State>,
+    objects: Mutex<KnownObjects>,
+}
+
+/// What all partitions of a node share.
+pub struct Services {
+    pub view: View,
+    pub objects: Arc<dyn Objects>,
+    pub reader: ObjectReader,
+    pub wals: Arc<dyn WalDirectory>,
+    pub cache: TailCache,
+    pub zstd: Arc<ZstdPool>,
+    pub clock: Clock,
+    pub random: Random,
+    pub metrics: PartitionMetrics,
+    /// The most that the records of one batch may have after decompression.
+    pub max_decompressed_bytes: usize,
+}
+
+struct State {
+    log: PartitionState,
+    /// Appends that aren't committed yet, by ascending end.
+    pending: VecDeque<PendingAck>,
+    waiters: Waiters,
+    /// Journals that have, or had, what isn't in the tail cache or in objects, by ascending offsets. The last is the open one.
+    segments: Vec<Segment>,
+    times: TimeIndex,
+    /// Bytes appended since the last snapshot slice.
+    since_snapshot_bytes: usize,
+}
+
+/// What an opening has found: where a leadership begins.
+struct Opening {
+    topic: TopicId,
+    topic_name: Arc<str>,
+    index: i32,
+    stream: StreamId,
+    leader_epoch: LeaderEpoch,
+    log: PartitionState,
+    segments: Vec<Segment>,
+    times: TimeIndex,
+    /// Bytes that a new leader would have to scan behind the newest snapshot.
+    since_snapshot_bytes: usize,
+}
+
+impl Partition {
+    /// Begins a leadership: everything that was found is committed.
+    fn new(opening: Opening, journal: Arc<Journal>, services: Arc<Services>) -> Self {
+        let end = opening.log.end();
+        let mut segments = opening.segments;
+        segments.push(Segment::open(journal.id(), journal.device(), end));
+        let state = State {
+            log: opening.log,
+            pending: VecDeque::new(),
+            waiters: Waiters::default(),
+            segments,
+            times: opening.times,
+            since_snapshot_bytes: opening.since_snapshot_bytes,
+        };
+        Self {
+            topic: opening.topic,
+            topic_name: opening.topic_name,
+            index: opening.index,
+            stream: opening.stream,
+            leader_epoch: opening.leader_epoch,
+            journal,
+            tail: services.cache.tail(),
+            services,
+            high_watermark: AtomicI64::new(end.0),
+            ended: AtomicBool::new(false),
+            state: Mutex::new(state),
+            objects: Mutex::default(),
+        }
+    }
+
+    pub fn topic(&self) -> TopicId {
+        self.topic
+    }
+
+    pub fn topic_name(&self) -> &Arc<str> {
+        &self.topic_name
+    }
+
+    pub fn index(&self) -> i32 {
+        self.index
+    }
+
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
+    /// Everything below is committed, and is what may be read.
+    pub fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    /// The first offset that can be read.
+    pub fn log_start(&self) -> Offset {
+        let snapshot = self.services.view.snapshot();
+        let progress = snapshot.progress(self.stream);
+        progress.map_or(Offset::ZERO, |progress| progress.start)
+    }
+
+    /// The offset that the next batch gets.
+    pub fn log_end(&self) -> Offset {
+        self.state.lock().log.end()
+    }
+
+    /// Whether the leadership is over: nothing more is taken, acknowledged or served.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether a client that believes in `current_leader_epoch` (-1: says nothing of it) may be served (KIP-320).
+    ///
+    /// # Errors
+    /// [`EpochMismatch`].
+    pub fn check_epoch(&self, current_leader_epoch: i32) -> Result<(), EpochMismatch> {
+        match current_leader_epoch {
+            ..0 => Ok(()),
+            epoch if epoch < self.leader_epoch.0 => Err(EpochMismatch::Fenced),
+            epoch if epoch > self.leader_epoch.0 => Err(EpochMismatch::Unknown),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the leadership: whoever waits for a commit learns that its outcome is unknown, and fetchers look elsewhere.
+    fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        let mut state = self.state.lock();
+        let pending = std::mem::take(&mut state.pending);
+        state.waiters.wake_all();
+        self.tail.restart();
+        drop(state);
+        drop(pending);
+    }
+}
+
+/// A client's metadata is older or newer than this node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpochMismatch {
+    /// Older: FENCED_LEADER_EPOCH.
+    Fenced,
+    /// Newer: UNKNOWN_LEADER_EPOCH.
+    Unknown,
+}

@@ -1,0 +1,364 @@
+//! Produce: batches into partitions.
+//!
+//! Owns: one request from its decoded form to its answer, in two steps. [`ProduceHandler::append`] gives every batch its
+//! offsets; requests of one connection pass through it in order. [`PendingProduce::answer`] waits for the commits, while
+//! the connection's next requests already append. Does not own: offsets (`partition`), sockets (`server`).
+
+mod decompress;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tailwater_kafka::batch::{BatchHeader, Compression};
+use tailwater_kafka::messages::{
+    PartitionProduceData, PartitionProduceResponse, ProduceLeaderIdAndEpoch, ProduceNodeEndpoint, ProduceRequest,
+    ProduceResponse, TopicProduceData, TopicProduceResponse,
+};
+use tailwater_kafka::{ErrorCode, Str, Uuid};
+use tailwater_runtime::clock::Instant;
+use tailwater_runtime::{Clock, Tasks, ZstdPool};
+use tailwater_types::{LeaderEpoch, NodeId, TopicId};
+
+use crate::config::ProduceConfig;
+use crate::error_codes;
+use crate::metrics::RequestMetrics;
+use crate::partition::{Append, AppendError, Appended, Missing, Partition, Partitions};
+use crate::view::{Snapshot, Topic, View};
+
+pub(crate) use decompress::decompress;
+use validate::validate;
+pub use validate::{Refusal, Rules};
+
+/// The first version that names topics by id (KIP-516).
+const FIRST_ID_VERSION: i16 = 13;
+/// A compressed batch up to this size is validated where the request is; a larger one where it holds nobody up.
+const INLINE_COMPRESSED_BYTES: usize = 64 << 10;
+/// Apache Kafka's default of `max.message.bytes`.
+const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
+
+/// Serves Produce; clones share everything.
+#[derive(Clone)]
+pub struct ProduceHandler {
+    pub view: View,
+    pub partitions: Partitions,
+    pub config: ProduceConfig,
+    pub zstd: Arc<ZstdPool>,
+    pub clock: Clock,
+    pub tasks: Tasks,
+    pub metrics: RequestMetrics,
+}
+
+/// What the client is to be told.
+#[derive(Debug)]
+pub enum ProduceAnswer {
+    Response(ProduceResponse),
+    /// With acks=0 nobody waits for anything.
+    Nothing,
+    /// With acks=0 an error can be told in no other way.
+    Close,
+}
+
+/// A request whose batches have their offsets.
+#[must_use = "the client waits for the answer"]
+pub struct PendingProduce {
+    acks: i16,
+    deadline: Instant,
+    topics: Vec<PendingTopic>,
+    by_id: bool,
+    handler: ProduceHandler,
+}
+
+struct PendingTopic {
+    name: Str,
+    id: Uuid,
+    partitions: Vec<PendingPartition>,
+}
+
+struct PendingPartition {
+    index: i32,
+    outcome: Result<(Arc<Partition>, Appended), Failure>,
+}
+
+/// Why a partition's batch wasn't appended.
+enum Failure {
+    Code(ErrorCode),
+    Refusal(Refusal),
+    Missing(Missing),
+    Append(AppendError),
+}
+
+impl ProduceHandler {
+    /// Appends the request's batches, in its order. `frame_bytes` is the memory that the request's buffer keeps alive.
+    ///
+    /// Waits only for the WAL's credit, up to the request's own timeout. If the future is dropped, each batch was appended
+    /// whole or not at all.
+    pub async fn append(&self, request: ProduceRequest, version: i16, frame_bytes: usize) -> PendingProduce {
+        let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
+        let deadline = self.clock.now() + timeout.min(self.config.max_timeout.as_duration());
+        let by_id = version >= FIRST_ID_VERSION;
+        let batches = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+        let shared_bytes = batches
+            .filter_map(|data| data.records.as_ref())
+            .map(BytesMut::len)
+            .sum();
+        let job = Job {
+            handler: self,
+            version,
+            deadline,
+            backing_bytes: frame_bytes.max(shared_bytes),
+            shared_bytes,
+            refused: self.refuse_request(&request),
+        };
+        let mut topics = Vec::with_capacity(request.topic_data.len());
+        for topic in request.topic_data {
+            topics.push(job.append_topic(topic, by_id).await);
+        }
+        PendingProduce {
+            acks: request.acks,
+            deadline,
+            topics,
+            by_id,
+            handler: self.clone(),
+        }
+    }
+
+    /// What is wrong with the request as a whole.
+    fn refuse_request(&self, request: &ProduceRequest) -> Option<ErrorCode> {
+        if !(-1..=1).contains(&request.acks) {
+            return Some(ErrorCode::InvalidRequiredAcks);
+        }
+        request.transactional_id.as_ref().map(|_| ErrorCode::InvalidTxnState)
+    }
+}
+
+/// One request while its batches are appended.
+struct Job<'a> {
+    handler: &'a ProduceHandler,
+    version: i16,
+    deadline: Instant,
+    backing_bytes: usize,
+    shared_bytes: usize,
+    refused: Option<ErrorCode>,
+}
+
+impl Job<'_> {
+    async fn append_topic(&self, data: TopicProduceData, by_id: bool) -> PendingTopic {
+        let view = self.handler.view.snapshot();
+        let topic = if by_id {
+            view.topic(TopicId(data.topic_id))
+        } else {
+            view.topic_named(&data.name)
+        };
+        let topic = topic.cloned();
+        drop(view);
+        let mut partitions = Vec::with_capacity(data.partition_data.len());
+        for partition in data.partition_data {
+            let index = partition.index;
+            let outcome = self.append_partition(topic.as_deref(), partition).await;
+            partitions.push(PendingPartition { index, outcome });
+        }
+        PendingTopic {
+            name: data.name,
+            id: data.topic_id,
+            partitions,
+        }
+    }
+
+    async fn append_partition(
+        &self,
+        topic: Option<&Topic>,
+        data: PartitionProduceData,
+    ) -> Result<(Arc<Partition>, Appended), Failure> {
+        if let Some(code) = self.refused {
+            return Err(Failure::Code(code));
+        }
+        let topic = topic.ok_or(Failure::Missing(Missing::UnknownTopic))?;
+        if topic.info.internal {
+            return Err(Failure::Code(ErrorCode::InvalidTopicException));
+        }
+        let partition = self.handler.partitions.get(topic.info.id, data.index);
+        let partition = partition.map_err(Failure::Missing)?;
+        let batch = data.records.unwrap_or_default();
+        let (header, batch) = self.validate(batch, topic).await?;
+        let append = Append {
+            header,
+            batch,
+            backing_bytes: self.backing_bytes,
+            shared_bytes: self.shared_bytes,
+            log_append_time: topic.config("message.timestamp.type") == Some("LogAppendTime"),
+            deadline: self.deadline,
+        };
+        let bytes = append.batch.len() as u64;
+        let appended = partition.append(append).await.map_err(Failure::Append)?;
+        self.handler.metrics.produced_batches.inc();
+        self.handler.metrics.produced_bytes.inc_by(bytes);
+        Ok((partition, appended))
+    }
+
+    async fn validate(&self, batch: BytesMut, topic: &Topic) -> Result<(BatchHeader, BytesMut), Failure> {
+        let max_message_bytes = topic.config("max.message.bytes").and_then(|text| text.parse().ok());
+        let rules = Rules {
+            version: self.version,
+            max_message_bytes: max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES),
+            max_decompressed_bytes: self.handler.config.max_decompressed_bytes.as_usize(),
+        };
+        let compressed = BatchHeader::read(&batch)
+            .and_then(|header| header.compression())
+            .is_ok_and(|compression| compression != Compression::None);
+        if !compressed || batch.len() <= INLINE_COMPRESSED_BYTES {
+            let header = validate(&batch, &rules, &self.handler.zstd).map_err(Failure::Refusal)?;
+            return Ok((header, batch));
+        }
+        let zstd = self.handler.zstd.clone();
+        let validated = self.handler.tasks.run_blocking("validate-batch", move || {
+            let header = validate(&batch, &rules, &zstd)?;
+            Ok((header, batch))
+        });
+        match validated.await {
+            Ok(validated) => validated.map_err(Failure::Refusal),
+            Err(error) => {
+                tracing::debug!(%error, "batch was not validated");
+                Err(Failure::Code(ErrorCode::NotLeaderOrFollower))
+            }
+        }
+    }
+}
+
+impl PendingProduce {
+    /// Waits until every batch is committed, has failed, or the request's time is over.
+    pub async fn answer(self) -> ProduceAnswer {
+        let mut answer = Answer {
+            handler: &self.handler,
+            by_id: self.by_id,
+            endpoints: BTreeMap::new(),
+            failed: false,
+        };
+        let mut responses = Vec::with_capacity(self.topics.len());
+        for topic in self.topics {
+            let mut partition_responses = Vec::with_capacity(topic.partitions.len());
+            for partition in topic.partitions {
+                let response = match (self.acks, partition.outcome) {
+                    // Nobody asks what becomes of it.
+                    (0, Ok(_)) => continue,
+                    (_, Ok((led, appended))) => answer.committed(&led, appended, self.deadline).await,
+                    (_, Err(failure)) => answer.failure(&failure),
+                };
+                partition_responses.push(PartitionProduceResponse {
+                    index: partition.index,
+                    ..response
+                });
+            }
+            responses.push(TopicProduceResponse {
+                name: topic.name,
+                topic_id: topic.id,
+                partition_responses,
+            });
+        }
+        match (self.acks, answer.failed) {
+            (0, false) => ProduceAnswer::Nothing,
+            (0, true) => ProduceAnswer::Close,
+            _ => ProduceAnswer::Response(ProduceResponse {
+                responses,
+                node_endpoints: answer.endpoints.into_values().collect(),
+                ..ProduceResponse::default()
+            }),
+        }
+    }
+}
+
+/// An answer while it is put together.
+struct Answer<'a> {
+    handler: &'a ProduceHandler,
+    by_id: bool,
+    /// Leaders that the client is sent to (KIP-951).
+    endpoints: BTreeMap<NodeId, ProduceNodeEndpoint>,
+    failed: bool,
+}
+
+impl Answer<'_> {
+    async fn committed(
+        &mut self,
+        partition: &Partition,
+        appended: Appended,
+        deadline: Instant,
+    ) -> PartitionProduceResponse {
+        // Most commits are there before a timer would be worth its while; the deadline still holds for those that aren't.
+        match self.handler.clock.timeout_at(deadline, appended.committed()).await {
+            Ok(Ok(commit)) => {
+                if commit.duplicate {
+                    self.handler.metrics.duplicates.inc();
+                }
+                PartitionProduceResponse {
+                    base_offset: commit.base_offset.0,
+                    log_append_time_ms: commit.log_append_time_ms,
+                    log_start_offset: partition.log_start().0,
+                    ..PartitionProduceResponse::default()
+                }
+            }
+            Ok(Err(_ended)) => match self.handler.partitions.get(partition.topic(), partition.index()) {
+                Err(missing) => self.failure(&Failure::Missing(missing)),
+                // It has been opened again: the producer's repeat finds out what became of the batch.
+                Ok(_) => self.failure(&Failure::Code(ErrorCode::NotLeaderOrFollower)),
+            },
+            Err(_elapsed) => self.failure(&Failure::Code(ErrorCode::RequestTimedOut)),
+        }
+    }
+
+    fn failure(&mut self, failure: &Failure) -> PartitionProduceResponse {
+        self.failed = true;
+        let (error_code, error_message) = match failure {
+            Failure::Code(code) => (*code, None),
+            Failure::Refusal(refusal) => (error_codes::of_refusal(refusal), Some(refusal.to_string())),
+            Failure::Missing(missing) => (error_codes::of_missing(missing, self.by_id), None),
+            Failure::Append(error) => (error_codes::of_append(error), Some(error.to_string())),
+        };
+        let current_leader = match failure {
+            Failure::Missing(missing) => self.leader(missing),
+            _ => ProduceLeaderIdAndEpoch::default(),
+        };
+        let errors = &self.handler.metrics.produce_errors;
+        errors.with_label_values(&[&format!("{error_code:?}")]).inc();
+        PartitionProduceResponse {
+            error_code,
+            error_message: error_message.map(Str::from),
+            base_offset: -1,
+            current_leader,
+            ..PartitionProduceResponse::default()
+        }
+    }
+
+    /// Kafka.md section 3, rule 11: who leads the partition, and where it is reached.
+    fn leader(&mut self, missing: &Missing) -> ProduceLeaderIdAndEpoch {
+        let Missing::NotLeader {
+            leader: Some(leader),
+            leader_epoch: LeaderEpoch(leader_epoch),
+        } = *missing
+        else {
+            return ProduceLeaderIdAndEpoch::default();
+        };
+        let Some(endpoint) = endpoint(&self.handler.view.snapshot(), leader) else {
+            return ProduceLeaderIdAndEpoch::default();
+        };
+        self.endpoints.insert(leader, endpoint);
+        ProduceLeaderIdAndEpoch {
+            leader_id: leader.0 as i32,
+            leader_epoch,
+        }
+    }
+}
+
+fn endpoint(view: &Snapshot, node: NodeId) -> Option<ProduceNodeEndpoint> {
+    let endpoint = view.node(node)?.endpoints.first()?;
+    Some(ProduceNodeEndpoint {
+        node_id: node.0 as i32,
+        host: Str::from(endpoint.host.as_str()),
+        port: i32::from(endpoint.port),
+        rack: None,
+    })
+}

@@ -1,0 +1,199 @@
+//! Whether a client's batch may be stored (kafka.md section 3, rules 24 and 26).
+//!
+//! Pure but for codec contexts. Owns: in which order a batch and its records are checked. Does not own: the header's own
+//! rules (`tailwater_kafka::batch::validate`), sequences (`partition`), which Kafka error a refusal is (`error_codes`). The
+//! bytes are never changed here.
+
+use tailwater_kafka::batch::{self, BatchError, BatchHeader, Compression, HEADER_BYTES};
+use tailwater_kafka::record::{RecordError, RecordWalker};
+use tailwater_runtime::ZstdPool;
+
+use super::decompress::decompress;
+
+/// The first Produce version in which zstd may be used (KIP-110).
+const FIRST_ZSTD_VERSION: i16 = 7;
+
+/// What a batch is held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The request's version.
+    pub version: i16,
+    /// The topic's `max.message.bytes`, about the stored batch.
+    pub max_message_bytes: usize,
+    /// The most that a batch's records may have after decompression.
+    pub max_decompressed_bytes: usize,
+}
+
+/// Why a batch is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0}")]
+    Batch(#[from] BatchError),
+    #[error("{0}")]
+    Record(#[from] RecordError),
+    #[error("the records can't be decompressed: {0}")]
+    Decompress(std::io::Error),
+    #[error("a batch of {bytes} bytes, the topic allows {max_bytes}")]
+    TooLarge { bytes: usize, max_bytes: usize },
+    #[error("zstd needs Produce version {FIRST_ZSTD_VERSION}")]
+    ZstdTooEarly,
+    #[error("no records")]
+    Empty,
+    #[error("there are no transactions")]
+    Transactional,
+}
+
+/// Checks the one batch in `records` and every record in it.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn validate(records: &[u8], rules: &Rules, zstd: &ZstdPool) -> Result<BatchHeader, Refusal> {
+    if records.is_empty() {
+        return Err(Refusal::Empty);
+    }
+    let header = BatchHeader::read(records)?;
+    let compression = header.compression()?;
+    if compression == Compression::Zstd && rules.version < FIRST_ZSTD_VERSION {
+        return Err(Refusal::ZstdTooEarly);
+    }
+    // Before its bytes are summed: a batch that is too large isn't worth it.
+    if header.size() > rules.max_message_bytes {
+        return Err(Refusal::TooLarge {
+            bytes: header.size(),
+            max_bytes: rules.max_message_bytes,
+        });
+    }
+    let header = batch::validate(records)?;
+    if header.is_transactional() {
+        return Err(Refusal::Transactional);
+    }
+    let body = &records[HEADER_BYTES..];
+    if compression == Compression::None {
+        walk(body, header.count, body.len())?;
+    } else {
+        let max_bytes = rules.max_decompressed_bytes;
+        let plain = decompress(compression, body, max_bytes, zstd).map_err(Refusal::Decompress)?;
+        walk(plain, header.count, max_bytes)?;
+    }
+    Ok(header)
+}
+
+fn walk(records: impl std::io::BufRead, count: i32, max_bytes: usize) -> Result<(), RecordError> {
+    RecordWalker::new(records, count, max_bytes as u64).try_for_each(|record| record.map(drop))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use tailwater_kafka::ErrorCode;
+    use tailwater_kafka::batch::{BatchBuilder, assemble};
+
+    use super::super::decompress::tests::{compress, pool};
+    use super::*;
+    use crate::error_codes;
+
+    const RULES: Rules = Rules {
+        version: 9,
+        max_message_bytes: 1 << 20,
+        max_decompressed_bytes: 4 << 20,
+    };
+
+    fn plain(values: &[usize]) -> BytesMut {
+        let mut builder = BatchBuilder::new();
+        for length in values {
+            builder.push(1_000, None, Some(&vec![b'v'; *length]), &[]);
+        }
+        builder.build()
+    }
+
+    fn compressed(compression: Compression, values: &[usize]) -> BytesMut {
+        let batch = plain(values);
+        let mut header = BatchHeader::read(&batch).unwrap();
+        header.attributes |= compression as i16;
+        assemble(&header, &compress(compression, &batch[HEADER_BYTES..]))
+    }
+
+    fn code(batch: &[u8]) -> ErrorCode {
+        match validate(batch, &RULES, &pool()) {
+            Ok(_) => ErrorCode::None,
+            Err(refusal) => error_codes::of_refusal(&refusal),
+        }
+    }
+
+    /// Rule 24: batches of all five codecs are taken.
+    #[test]
+    fn rule_24_all_codecs_are_taken() {
+        for compression in [
+            Compression::None,
+            Compression::Gzip,
+            Compression::Snappy,
+            Compression::Lz4,
+            Compression::Zstd,
+        ] {
+            let batch = compressed(compression, &[10, 0, 40_000]);
+            assert_eq!(code(&batch), ErrorCode::None, "{compression:?}");
+        }
+    }
+
+    /// Rule 24: a changed byte is CORRUPT_MESSAGE, a wrong count or an old magic INVALID_RECORD, an unknown codec
+    /// UNSUPPORTED_COMPRESSION_TYPE.
+    #[test]
+    fn rule_24_each_fault_has_its_error() {
+        let good = plain(&[10, 20]);
+        let mut changed = good.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        assert_eq!(code(&changed), ErrorCode::CorruptMessage);
+        assert_eq!(code(&good[..good.len() - 1]), ErrorCode::CorruptMessage);
+        assert_eq!(code(&[]), ErrorCode::InvalidRecord);
+        assert_eq!(code(&[&good[..], &good[..]].concat()), ErrorCode::InvalidRecord);
+        let mut old = good.clone();
+        old[16] = 1;
+        assert_eq!(code(&old), ErrorCode::InvalidRecord);
+        let header = BatchHeader::read(&good).unwrap();
+        let with = |change: fn(&mut BatchHeader)| {
+            let mut changed = header;
+            change(&mut changed);
+            code(&assemble(&changed, &good[HEADER_BYTES..]))
+        };
+        assert_eq!(with(|header| header.count = 3), ErrorCode::InvalidRecord);
+        let both = |header: &mut BatchHeader| (header.count, header.last_offset_delta) = (3, 2);
+        assert_eq!(with(both), ErrorCode::InvalidRecord);
+        assert_eq!(with(|header| header.attributes = 0x20), ErrorCode::InvalidRecord);
+        assert_eq!(
+            with(|header| header.attributes = 5),
+            ErrorCode::UnsupportedCompressionType
+        );
+    }
+
+    /// Rule 24: zstd in a request older than Produce 7 is UNSUPPORTED_COMPRESSION_TYPE.
+    #[test]
+    fn rule_24_zstd_needs_produce_7() {
+        let batch = compressed(Compression::Zstd, &[100]);
+        let rules = Rules { version: 6, ..RULES };
+        let refusal = validate(&batch, &rules, &pool()).unwrap_err();
+        assert_eq!(error_codes::of_refusal(&refusal), ErrorCode::UnsupportedCompressionType);
+    }
+
+    /// Rule 26: `max.message.bytes` is about the batch as it is stored, so a compressed batch of more plain bytes passes.
+    #[test]
+    fn rule_26_the_size_limit_is_about_the_stored_batch() {
+        assert_eq!(code(&plain(&[1 << 20])), ErrorCode::MessageTooLarge);
+        let batch = compressed(Compression::Gzip, &[2 << 20]);
+        assert!(batch.len() < 1 << 20);
+        assert_eq!(code(&batch), ErrorCode::None);
+    }
+
+    /// Compression that lies about its size, or hides more than is allowed, is refused.
+    #[test]
+    fn a_decompression_bomb_is_refused() {
+        for compression in [
+            Compression::Gzip,
+            Compression::Snappy,
+            Compression::Lz4,
+            Compression::Zstd,
+        ] {
+            let bomb = compressed(compression, &[8 << 20]);
+            assert_eq!(code(&bomb), ErrorCode::InvalidRecord, "{compression:?}");
+        }
+    }
+}

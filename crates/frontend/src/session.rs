@@ -1,0 +1,184 @@
+//! This node's registration at the controller: its epochs, its heartbeat, and its end when it is fenced.
+//!
+//! Owns: the [`Caller`] that every call to the controller carries. Invariant: once the controller has answered that
+//! this node's epoch is stale or fenced, the process is asked to stop with [`EXIT_FENCED`] and nothing more is answered
+//! (docs/design.md section 3, "Seal and failover").
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tailwater_rpc::Error;
+use tailwater_rpc::controller::{Caller, Controller, Endpoint, Heartbeat, NodeState, RegisterNode, Tier};
+use tailwater_runtime::{Clock, Random, Runtime};
+use tailwater_types::{ClusterId, ControllerEpoch, Kind, NodeEpoch, NodeId};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+
+/// Exit code of a process whose node was fenced.
+pub const EXIT_FENCED: i32 = 70;
+
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// One registration of this node; clones share it.
+#[derive(Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    controller: Controller,
+    node: NodeId,
+    node_epoch: NodeEpoch,
+    cluster: ClusterId,
+    /// The newest controller term seen.
+    controller_epoch: AtomicU64,
+    fenced: CancellationToken,
+    runtime: Runtime,
+}
+
+impl Session {
+    /// Registers `node` under `endpoints`, trying again while the controller can't answer.
+    ///
+    /// # Errors
+    /// What trying again can't mend: another tier under this id, another cluster.
+    pub async fn register(
+        controller: Controller,
+        node: NodeId,
+        endpoints: Vec<Endpoint>,
+        runtime: Runtime,
+    ) -> Result<Self, Error> {
+        let request = RegisterNode {
+            node,
+            tier: Tier::Frontend,
+            cluster: None,
+            incarnation: runtime.random.u128(),
+            endpoints,
+            device: None,
+        };
+        let mut retry = Backoff::new(runtime.clock.clone(), runtime.random.clone(), RETRY_FIRST, RETRY_MAX);
+        let registration = loop {
+            match controller.nodes.register(request.clone()).await {
+                Ok(registration) => break registration,
+                Err(error) if is_passing(&error) => {
+                    tracing::info!(%error, "the controller doesn't take registrations yet");
+                    retry.wait().await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let inner = Inner {
+            controller,
+            node,
+            node_epoch: registration.node_epoch,
+            cluster: registration.cluster,
+            controller_epoch: AtomicU64::new(registration.controller_epoch.0),
+            fenced: CancellationToken::new(),
+            runtime,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub fn controller(&self) -> &Controller {
+        &self.inner.controller
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.inner.node
+    }
+
+    pub fn node_epoch(&self) -> NodeEpoch {
+        self.inner.node_epoch
+    }
+
+    pub fn cluster(&self) -> ClusterId {
+        self.inner.cluster
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.inner.runtime.clock
+    }
+
+    pub fn random(&self) -> &Random {
+        &self.inner.runtime.random
+    }
+
+    /// What a call to the controller made now carries.
+    pub fn caller(&self) -> Caller {
+        Caller {
+            node: self.inner.node,
+            node_epoch: self.inner.node_epoch,
+            controller_epoch: ControllerEpoch(self.inner.controller_epoch.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Cancelled once this node is known to be fenced: from then on nobody is to be answered.
+    pub fn fenced(&self) -> &CancellationToken {
+        &self.inner.fenced
+    }
+
+    /// Looks whether the controller's refusal means that this node is fenced, and if so stops the process.
+    pub fn judge(&self, error: &Error) {
+        match error {
+            Error::NodeEpochStale { .. } | Error::NodeFenced { .. } => self.stop(&error.to_string()),
+            Error::NotActiveController { term, .. } => self.saw(*term),
+            _ => {}
+        }
+    }
+
+    /// Asks the controller whether this node still is what it was.
+    ///
+    /// # Errors
+    /// What the call failed with; fencing has been judged already.
+    pub async fn heartbeat(&self, controlled_shutdown: bool) -> Result<NodeState, Error> {
+        let request = Heartbeat { controlled_shutdown };
+        let answer = self.controller().nodes.heartbeat(self.caller(), request).await;
+        match answer {
+            Ok(answer) => {
+                self.saw(answer.controller_epoch);
+                if answer.state == NodeState::Fenced {
+                    self.stop("the controller has fenced this node");
+                }
+                Ok(answer.state)
+            }
+            Err(error) => {
+                self.judge(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Keeps the lease; runs until its task is dropped.
+    pub async fn keep_alive(self, interval: Duration) {
+        loop {
+            if let Err(error) = self.heartbeat(false).await {
+                tracing::debug!(%error, "heartbeat failed");
+            }
+            self.clock().sleep(interval).await;
+        }
+    }
+
+    pub(crate) fn backoff(&self, first: Duration, max: Duration) -> Backoff {
+        Backoff::new(self.clock().clone(), self.random().clone(), first, max)
+    }
+
+    fn saw(&self, epoch: ControllerEpoch) {
+        self.inner.controller_epoch.fetch_max(epoch.0, Ordering::Relaxed);
+    }
+
+    fn stop(&self, reason: &str) {
+        if self.inner.fenced.is_cancelled() {
+            return;
+        }
+        self.inner.fenced.cancel();
+        tracing::error!(node = %self.node(), reason, "fenced, stopping at once");
+        self.inner.runtime.tasks.fail("session", reason, EXIT_FENCED);
+    }
+}
+
+/// Whether the same call may succeed later.
+pub(crate) fn is_passing(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Unavailable | Kind::Throttled)
+}

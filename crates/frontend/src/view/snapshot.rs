@@ -1,0 +1,263 @@
+//! One version of the metadata, and how an update makes the next one of it.
+//!
+//! Pure. Owns what a frontend keeps of the metadata and by what it is found. Does not own where updates come from
+//! (`follow`) nor who waits for them (`mod`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tailwater_rpc::controller::{
+    MetadataChange, MetadataUpdate, NodeInfo, NodeState, PartitionInfo, StreamProgress, Tier, TopicInfo,
+};
+use tailwater_types::{MetadataVersion, NodeId, StreamId, TopicId};
+
+/// The cluster's nodes, topics, partitions, and what of their streams is uploaded, all as of one version.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    version: MetadataVersion,
+    nodes: BTreeMap<NodeId, NodeInfo>,
+    topics: BTreeMap<TopicId, Arc<Topic>>,
+    names: BTreeMap<Arc<str>, TopicId>,
+    streams: BTreeMap<StreamId, StreamProgress>,
+}
+
+/// A topic with its partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    pub info: TopicInfo,
+    /// The name again, to be shared.
+    pub name: Arc<str>,
+    pub partitions: BTreeMap<i32, PartitionInfo>,
+}
+
+impl Topic {
+    /// The value of a topic setting, where it isn't left at its default.
+    pub fn config(&self, key: &str) -> Option<&str> {
+        self.info.configs.get(key).map(String::as_str)
+    }
+}
+
+/// An update that doesn't follow what is here: only a fresh snapshot helps.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Gap {
+    #[error("metadata goes on at version {found}, but version {expected} is here")]
+    Version {
+        expected: MetadataVersion,
+        found: MetadataVersion,
+    },
+    #[error("metadata names a partition of topic {topic}, which isn't there")]
+    UnknownTopic { topic: TopicId },
+}
+
+impl Snapshot {
+    pub fn version(&self) -> MetadataVersion {
+        self.version
+    }
+
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.nodes.values()
+    }
+
+    /// The frontends that clients can be sent to.
+    pub fn frontends(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.nodes().filter(|node| {
+            node.tier == Tier::Frontend
+                && matches!(
+                    node.state,
+                    NodeState::Active | NodeState::Starting | NodeState::ControlledShutdown
+                )
+        })
+    }
+
+    pub fn node(&self, node: NodeId) -> Option<&NodeInfo> {
+        self.nodes.get(&node)
+    }
+
+    /// In the order of their ids.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topics.values()
+    }
+
+    pub fn topic(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.topics.get(&id)
+    }
+
+    pub fn topic_named(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.names.get(name).and_then(|id| self.topics.get(id))
+    }
+
+    pub fn partition(&self, topic: TopicId, index: i32) -> Option<&PartitionInfo> {
+        self.topics.get(&topic)?.partitions.get(&index)
+    }
+
+    /// What is in objects of a stream; `None` while the controller has said nothing of it.
+    pub fn progress(&self, stream: StreamId) -> Option<&StreamProgress> {
+        self.streams.get(&stream)
+    }
+
+    /// Takes the next update over.
+    ///
+    /// # Errors
+    /// [`Gap`]; what is here is then of no use.
+    pub(super) fn apply(&mut self, update: &MetadataUpdate) -> Result<(), Gap> {
+        match update.previous {
+            None => *self = Self::default(),
+            Some(previous) if previous == self.version => {}
+            Some(previous) => {
+                return Err(Gap::Version {
+                    expected: self.version,
+                    found: previous,
+                });
+            }
+        }
+        // Topics first: the order within an atomic step means nothing.
+        for change in &update.changes {
+            if let MetadataChange::Topic(info) = change {
+                self.set_topic(info);
+            }
+        }
+        for change in &update.changes {
+            match change {
+                MetadataChange::Topic(_) => {}
+                MetadataChange::TopicDeleted(id) => self.delete_topic(*id),
+                MetadataChange::Partition(info) => self.set_partition(info)?,
+                MetadataChange::Node(info) => {
+                    self.nodes.insert(info.node, info.clone());
+                }
+                MetadataChange::Stream(progress) => {
+                    self.streams.insert(progress.stream, *progress);
+                }
+            }
+        }
+        self.version = update.version;
+        Ok(())
+    }
+
+    fn set_topic(&mut self, info: &TopicInfo) {
+        if let Some(topic) = self.topics.get_mut(&info.id) {
+            Arc::make_mut(topic).info = info.clone();
+            return;
+        }
+        let name: Arc<str> = info.name.as_str().into();
+        self.names.insert(name.clone(), info.id);
+        let topic = Topic {
+            info: info.clone(),
+            name,
+            partitions: BTreeMap::new(),
+        };
+        self.topics.insert(info.id, Arc::new(topic));
+    }
+
+    fn delete_topic(&mut self, id: TopicId) {
+        let Some(topic) = self.topics.remove(&id) else {
+            return;
+        };
+        // A topic created again under the name has taken it over.
+        if self.names.get(&topic.name) == Some(&id) {
+            self.names.remove(&topic.name);
+        }
+        for partition in topic.partitions.values() {
+            self.streams.remove(&partition.stream);
+        }
+    }
+
+    fn set_partition(&mut self, info: &PartitionInfo) -> Result<(), Gap> {
+        let topic = self
+            .topics
+            .get_mut(&info.topic)
+            .ok_or(Gap::UnknownTopic { topic: info.topic })?;
+        Arc::make_mut(topic).partitions.insert(info.index, info.clone());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use tailwater_types::{LeaderEpoch, Offset};
+
+    use super::*;
+
+    pub(crate) fn topic_id(number: u8) -> TopicId {
+        TopicId::from_bytes([number; 16])
+    }
+
+    pub(crate) fn topic(number: u8, name: &str) -> MetadataChange {
+        MetadataChange::Topic(TopicInfo {
+            id: topic_id(number),
+            name: name.to_owned(),
+            configs: BTreeMap::new(),
+            internal: false,
+        })
+    }
+
+    pub(crate) fn partition(topic: u8, index: i32, stream: u64, leader: u32) -> MetadataChange {
+        MetadataChange::Partition(PartitionInfo {
+            topic: topic_id(topic),
+            index,
+            stream: StreamId(stream),
+            leader: Some(NodeId(leader)),
+            leader_epoch: LeaderEpoch(0),
+        })
+    }
+
+    pub(crate) fn update(previous: Option<u64>, version: u64, changes: Vec<MetadataChange>) -> MetadataUpdate {
+        MetadataUpdate {
+            version: MetadataVersion(version),
+            previous: previous.map(MetadataVersion),
+            changes,
+        }
+    }
+
+    fn progress(stream: u64, uploaded: i64) -> MetadataChange {
+        MetadataChange::Stream(StreamProgress {
+            stream: StreamId(stream),
+            start: Offset::ZERO,
+            uploaded: Offset(uploaded),
+        })
+    }
+
+    /// Changes in a row add up, a partition may stand in front of its topic, and an update that skips one is refused.
+    #[test]
+    fn updates_follow_each_other() {
+        let mut here = Snapshot::default();
+        let first = vec![partition(1, 0, 10, 1), topic(1, "a"), progress(10, 5)];
+        here.apply(&update(None, 4, first)).unwrap();
+        here.apply(&update(Some(4), 5, vec![progress(10, 9)])).unwrap();
+        assert_eq!(here.progress(StreamId(10)).unwrap().uploaded, Offset(9));
+        assert_eq!(here.topic_named("a").unwrap().partitions.len(), 1);
+        assert_eq!(
+            here.apply(&update(Some(6), 7, vec![])),
+            Err(Gap::Version {
+                expected: MetadataVersion(5),
+                found: MetadataVersion(6)
+            })
+        );
+    }
+
+    /// A snapshot replaces everything: what it doesn't name is gone.
+    #[test]
+    fn a_snapshot_starts_anew() {
+        let mut here = Snapshot::default();
+        here.apply(&update(None, 4, vec![topic(1, "a")])).unwrap();
+        here.apply(&update(None, 9, vec![topic(2, "b")])).unwrap();
+        assert!(here.topic_named("a").is_none() && here.topic(topic_id(1)).is_none());
+        assert_eq!(here.version(), MetadataVersion(9));
+    }
+
+    /// A deleted topic takes its partitions' progress with it, and leaves a namesake with another id alone.
+    #[test]
+    fn a_recreated_topic_is_another_one() {
+        let mut here = Snapshot::default();
+        let changes = vec![topic(1, "a"), partition(1, 0, 10, 1), progress(10, 5)];
+        here.apply(&update(None, 1, changes)).unwrap();
+        let recreated = vec![
+            topic(2, "a"),
+            partition(2, 0, 11, 1),
+            MetadataChange::TopicDeleted(topic_id(1)),
+        ];
+        here.apply(&update(Some(1), 2, recreated)).unwrap();
+        assert_eq!(here.topic_named("a").unwrap().info.id, topic_id(2));
+        assert!(here.progress(StreamId(10)).is_none());
+        assert!(here.partition(topic_id(2), 0).is_some());
+    }
+}
