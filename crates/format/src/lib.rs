@@ -3,7 +3,7 @@
 //! All integers are big-endian, every structure is versioned, every decoder is bounded by its input
 //! (docs/design.md section 6). Nothing here does I/O.
 
-pub mod crc;
+pub use tailwater_types::crc;
 pub mod device;
 pub mod entry;
 mod error;

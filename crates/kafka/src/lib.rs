@@ -12,7 +12,7 @@
 
 mod api;
 pub mod batch;
-pub mod crc;
+pub use tailwater_types::crc;
 mod error;
 mod error_code;
 mod frame;

@@ -1,7 +1,8 @@
-//! Ids, offsets, epochs, error kinds and outcomes: the words that every tier shares.
+//! Ids, offsets, epochs, error kinds and outcomes: the words that every tier shares; and the arithmetic of checksums.
 //!
 //! Owns: the newtypes and their text forms. Does not own: any encoding (see `format`, `kafka`), any I/O.
 
+pub mod crc;
 mod epoch;
 mod error;
 mod id;

@@ -8,6 +8,9 @@
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 const ONE: u32 = 1 << 31;
 
+/// Below this many bytes, summing them again takes less time than combining.
+const COMBINE_FROM_BYTES: usize = 8 * 1024;
+
 /// x^(2^k). They repeat from here on: x has the order 2^31 - 1, since the polynomial has the factor x + 1.
 const POWERS: [u32; 31] = {
     let mut powers = [ONE >> 1; 31];
@@ -20,12 +23,24 @@ const POWERS: [u32; 31] = {
 };
 
 /// The CRC32C of A followed by B, from those of A and B and B's length in bytes.
+#[must_use]
 pub fn combine(a: u32, b: u32, b_bytes: usize) -> u32 {
     shift(a, b_bytes) ^ b
 }
 
+/// The CRC32C of what `sum` covers followed by `bytes`, whose own is `bytes_crc`: summed or combined, whichever is cheaper.
+#[must_use]
+pub fn append(sum: u32, bytes: &[u8], bytes_crc: u32) -> u32 {
+    if bytes.len() < COMBINE_FROM_BYTES {
+        crc32c::crc32c_append(sum, bytes)
+    } else {
+        combine(sum, bytes_crc, bytes.len())
+    }
+}
+
 /// The CRC32C of bytes with a patched front, from the one before and the fronts' own.
-pub(crate) fn replace_front(whole: u32, old_front: u32, new_front: u32, rest_bytes: usize) -> u32 {
+#[must_use]
+pub fn replace_front(whole: u32, old_front: u32, new_front: u32, rest_bytes: usize) -> u32 {
     whole ^ shift(old_front ^ new_front, rest_bytes)
 }
 
@@ -76,6 +91,13 @@ mod tests {
         #[test]
         fn combines_at_any_length(a: u32, b: u32, b_bytes in 0usize..1 << 40) {
             prop_assert_eq!(combine(a, b, b_bytes), crc32c::crc32c_combine(a, b, b_bytes));
+        }
+
+        /// Appending gives what summing gives, on both sides of the choice.
+        #[test]
+        fn appends(a: Vec<u8>, b in proptest::collection::vec(any::<u8>(), 0..20_000)) {
+            let whole = [a.clone(), b.clone()].concat();
+            prop_assert_eq!(append(crc32c::crc32c(&a), &b, crc32c::crc32c(&b)), crc32c::crc32c(&whole));
         }
 
         /// A patched front changes the sum as summing again would.
