@@ -1,0 +1,164 @@
+//! Opening, formatting and recognising a device, and the two superblock slots.
+//!
+//! Keeps: a device that isn't empty and isn't ours is never written to; slots are written in turn, each flushed before
+//! anything relies on it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tailwater_format::FormatError;
+use tailwater_format::device::{SUPERBLOCK_BYTES, SUPERBLOCK_SLOTS, Superblock};
+use tailwater_runtime::device::FileDevice;
+use tailwater_runtime::{AlignedBuf, Device, DeviceError};
+use tailwater_types::{DeviceEpoch, DeviceId, NodeId};
+
+use crate::Error;
+
+const BLANK_CHECK_BYTES: usize = 1 << 20;
+
+/// The superblock of an open device.
+pub(crate) struct Superblocks {
+    device: Arc<dyn Device>,
+    current: Superblock,
+    slot: AlignedBuf,
+}
+
+impl Superblocks {
+    /// Recognises the device as this node's, or formats it if it is blank. `name` is what messages call it; `fresh` is
+    /// the id that a blank one gets.
+    pub(crate) fn open(
+        device: Arc<dyn Device>,
+        name: &str,
+        node: NodeId,
+        fresh: DeviceId,
+        window_bytes: u64,
+    ) -> Result<Self, Error> {
+        let slot = AlignedBuf::zeroed(SUPERBLOCK_BYTES);
+        let Some(current) = load(device.as_ref(), name)? else {
+            let current = Superblock {
+                sequence: 0,
+                device: fresh,
+                cluster: None,
+                node,
+                epoch: DeviceEpoch(0),
+                capacity_bytes: device.len(),
+                trim: 0,
+                flushed: 0,
+                window_bytes,
+                clean: true,
+            };
+            let mut superblocks = Self { device, current, slot };
+            superblocks.store(|_| {})?;
+            return Ok(superblocks);
+        };
+        if current.node != node {
+            return Err(Error::OtherNode {
+                device: name.to_owned(),
+                found: current.node,
+                expected: node,
+            });
+        }
+        if device.len() < current.capacity_bytes {
+            let (found_bytes, needed_bytes) = (device.len(), current.capacity_bytes);
+            return Err(Error::TooSmall {
+                device: name.to_owned(),
+                found_bytes,
+                needed_bytes,
+            });
+        }
+        Ok(Self { device, current, slot })
+    }
+
+    pub(crate) fn current(&self) -> &Superblock {
+        &self.current
+    }
+
+    /// Writes the next superblock, durably, into the slot of the one before the current.
+    pub(crate) fn store(&mut self, change: impl FnOnce(&mut Superblock)) -> Result<(), DeviceError> {
+        let mut next = self.current.clone();
+        change(&mut next);
+        next.sequence += 1;
+        self.slot.copy_from_slice(&next.encode());
+        let position = next.sequence % SUPERBLOCK_SLOTS * SUPERBLOCK_BYTES as u64;
+        self.device.write_at(&self.slot, position)?;
+        self.device.flush()?;
+        self.current = next;
+        Ok(())
+    }
+}
+
+/// Opens the file of a device; makes it, `capacity_bytes` long, where there is none or an empty one.
+pub(crate) fn open_file(path: &Path, capacity_bytes: u64) -> Result<FileDevice, Error> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() && found.len() == 0 => {
+            let in_the_way = path.canonicalize().and_then(|file| {
+                std::fs::remove_file(&file)?;
+                Ok(file)
+            });
+            let file = in_the_way.map_err(|source| Error::File {
+                path: path.to_owned(),
+                source,
+            })?;
+            Ok(FileDevice::create(&file, capacity_bytes)?)
+        }
+        Ok(_) => Ok(FileDevice::open(path, SUPERBLOCK_SLOTS * SUPERBLOCK_BYTES as u64)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(FileDevice::create(path, capacity_bytes)?),
+        Err(source) => Err(Error::File {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// The superblock that holds, or `None` on a blank device.
+fn load(device: &dyn Device, name: &str) -> Result<Option<Superblock>, Error> {
+    let mut slots = AlignedBuf::zeroed(SUPERBLOCK_SLOTS as usize * SUPERBLOCK_BYTES);
+    device.read_at(&mut slots, 0)?;
+    let mut best: Option<Superblock> = None;
+    let mut failure = None;
+    for slot in slots.chunks(SUPERBLOCK_BYTES) {
+        match Superblock::decode(slot) {
+            Ok(found) => {
+                if best.as_ref().is_none_or(|best| best.sequence < found.sequence) {
+                    best = Some(found);
+                }
+            }
+            Err(FormatError::Magic { .. }) => {}
+            // Newer software was here: the other slot is older than what it did.
+            Err(source @ FormatError::Version { .. }) => {
+                return Err(Error::Superblock {
+                    device: name.to_owned(),
+                    source,
+                });
+            }
+            Err(source) => failure = Some(source),
+        }
+    }
+    match (best, failure) {
+        (Some(best), _) => Ok(Some(best)),
+        (None, Some(source)) => Err(Error::Superblock {
+            device: name.to_owned(),
+            source,
+        }),
+        // A creation can be cut off before its first superblock; then there are only zeros.
+        (None, None) if is_blank(device)? => Ok(None),
+        (None, None) => Err(Error::NotOurs {
+            device: name.to_owned(),
+        }),
+    }
+}
+
+fn is_blank(device: &dyn Device) -> Result<bool, DeviceError> {
+    let mut buffer = AlignedBuf::zeroed(BLANK_CHECK_BYTES);
+    let mut position = 0;
+    while position < device.len() {
+        let step = (device.len() - position).min(BLANK_CHECK_BYTES as u64);
+        let piece = &mut buffer[..usize::try_from(step).expect("no longer than the buffer")];
+        device.read_at(piece, position)?;
+        if piece.iter().any(|&byte| byte != 0) {
+            return Ok(false);
+        }
+        position += step;
+    }
+    Ok(true)
+}
