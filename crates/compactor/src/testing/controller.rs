@@ -1,0 +1,267 @@
+//! The controller of the test cluster. It commits what a real one would, and asserts what must hold of uploads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tailwater_rpc::controller::{
+    Caller, Catalog, CommitObjects, CommitSource, CreatedTopic, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo,
+    Journals, Lease, LeaseRef, MetadataUpdate, NewTopic, NodeState, Nodes, Objects, OpenStream, OpenedStream,
+    PrepareObjects, PreparedObject, ProducerIds, RegisterNode, Registration, StreamObjects, StreamUpload, TaskKind,
+    Tasks, Work,
+};
+use tailwater_rpc::{Error, Result, Stream};
+use tailwater_types::{
+    ClusterId, ControllerEpoch, DeviceEpoch, DeviceId, JournalId, LeaseEpoch, MetadataVersion, NodeEpoch, ObjectId,
+    Offset, StreamId, TaskId, TopicId,
+};
+
+use super::cluster::{Call, Cluster, DEVICE, LEASE_DURATION, State, When, key};
+use super::wal::unasked;
+
+/// A deletion's task; uploads have their journal's number.
+const DELETION: TaskId = TaskId(1_000_000);
+
+impl State {
+    fn work(&self, lease: LeaseRef) -> Option<Work> {
+        if lease.task == DELETION {
+            let objects = self.deletions.first().filter(|_| self.leased_deletion)?.clone();
+            return Some(Work::Delete { objects });
+        }
+        let id = JournalId(lease.task.0);
+        let journal = self.journals.get(&id)?;
+        let holds = journal.is_leased && !journal.is_gone && LeaseEpoch(journal.lease_epoch) == lease.epoch;
+        holds.then(|| Work::Upload {
+            journal: id,
+            ensemble: vec![DEVICE],
+            trim: journal.trim,
+            sealed_end: journal.sealed_end,
+        })
+    }
+
+    fn check(&self, lease: LeaseRef) -> Result<Work> {
+        self.work(lease).ok_or(Error::LeaseFenced { task: lease.task })
+    }
+
+    fn lease(&mut self, kinds: &[TaskKind]) -> Option<Lease> {
+        let lease = if kinds == [TaskKind::Delete] {
+            if self.deletions.is_empty() || self.leased_deletion {
+                return None;
+            }
+            self.leased_deletion = true;
+            LeaseRef {
+                task: DELETION,
+                epoch: LeaseEpoch(1),
+            }
+        } else {
+            let (id, journal) = self
+                .journals
+                .iter_mut()
+                .find(|(_, journal)| !journal.is_leased && !journal.is_gone)?;
+            journal.is_leased = true;
+            journal.lease_epoch += 1;
+            LeaseRef {
+                task: TaskId(id.0),
+                epoch: LeaseEpoch(journal.lease_epoch),
+            }
+        };
+        let work = self.work(lease)?;
+        Some(Lease {
+            lease,
+            duration: LEASE_DURATION,
+            work,
+        })
+    }
+
+    fn commit(&mut self, request: &CommitObjects) -> Result<()> {
+        let repeats = |object: &ObjectId| self.committed.iter().any(|known| known.object == *object);
+        if !request.objects.is_empty() && request.objects.iter().all(|object| repeats(&object.object)) {
+            return Ok(());
+        }
+        self.check(request.lease)?;
+        let CommitSource::Journals(ranges) = &request.source;
+        let [(id, range)] = ranges[..] else {
+            panic!("one journal an upload")
+        };
+        for object in &request.objects {
+            if !self.prepared.contains(&object.object) {
+                return Err(Error::ObjectExpired { object: object.object });
+            }
+        }
+        let journal = self.journals.get_mut(&id).expect("it is leased");
+        if journal.trim != range.start {
+            return Err(Error::OffsetNotMatched {
+                journal: id,
+                trim: journal.trim,
+            });
+        }
+        journal.trim = range.end;
+        if journal.trim.0 == journal.entries.len() as u64 {
+            journal.since = None;
+        }
+        journal.is_gone = journal.sealed_end == Some(range.end);
+        for object in &request.objects {
+            self.prepared.remove(&object.object);
+            for part in &object.streams {
+                let row = self
+                    .streams
+                    .get_mut(&part.stream)
+                    .expect("streams that are no more are left out");
+                assert_eq!(
+                    part.range.start, row.uploaded,
+                    "uploads are contiguous, without overlap"
+                );
+                row.uploaded = part.range.end;
+                row.snapshot = part.snapshot.clone();
+            }
+            self.committed.push(object.clone());
+        }
+        for object in &request.abandoned {
+            assert!(!self.committed.iter().any(|known| known.object == *object));
+        }
+        self.abandoned.extend(&request.abandoned);
+        self.commits += 1;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Tasks for Cluster {
+    async fn lease(&self, _: Caller, kinds: Vec<TaskKind>, wait: Duration) -> Result<Option<Lease>> {
+        self.fault(Call::Lease, When::Before)?;
+        let deadline = self.clock.now() + wait;
+        loop {
+            let lease = self.state.lock().lease(&kinds);
+            if lease.is_some() || self.clock.now() >= deadline {
+                return Ok(lease);
+            }
+            self.clock.sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn renew(&self, _: Caller, lease: LeaseRef) -> Result<Work> {
+        self.fault(Call::Renew, When::Before)?;
+        self.state.lock().check(lease)
+    }
+
+    async fn release(&self, _: Caller, lease: LeaseRef, done: bool) -> Result<()> {
+        self.fault(Call::Release, When::Before)?;
+        let mut state = self.state.lock();
+        state.check(lease)?;
+        if lease.task == DELETION {
+            state.leased_deletion = false;
+            if done {
+                state.deletions.remove(0);
+            }
+        } else {
+            let journal = state.journals.get_mut(&JournalId(lease.task.0)).expect("it is leased");
+            journal.is_leased = false;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Objects for Cluster {
+    async fn prepare_objects(&self, _: Caller, request: PrepareObjects) -> Result<Vec<PreparedObject>> {
+        self.fault(Call::Prepare, When::Before)?;
+        let mut state = self.state.lock();
+        state.check(request.lease)?;
+        let prepared = (0..request.count).map(|_| {
+            state.next_object += 1;
+            let object = ObjectId(state.next_object);
+            state.prepared.insert(object);
+            PreparedObject {
+                object,
+                key: key(object),
+                deadline: Duration::from_secs(600),
+            }
+        });
+        let prepared = prepared.collect();
+        drop(state);
+        self.fault(Call::Prepare, When::After)?;
+        Ok(prepared)
+    }
+
+    async fn commit_objects(&self, _: Caller, request: CommitObjects) -> Result<MetadataVersion> {
+        self.fault(Call::Commit, When::Before)?;
+        self.state.lock().commit(&request)?;
+        self.fault(Call::Commit, When::After)?;
+        Ok(MetadataVersion(1))
+    }
+
+    async fn stream_uploads(&self, streams: Vec<StreamId>) -> Result<Vec<StreamUpload>> {
+        self.fault(Call::Uploads, When::Before)?;
+        let state = self.state.lock();
+        let upload = |stream| {
+            let row = state.streams.get(&stream)?;
+            Some(StreamUpload {
+                stream,
+                uploaded: row.uploaded,
+                snapshot: row.snapshot.clone(),
+            })
+        };
+        Ok(streams.into_iter().filter_map(upload).collect())
+    }
+
+    async fn find_objects(&self, _: StreamId, _: Offset, _: usize) -> Result<StreamObjects> {
+        Err(unasked())
+    }
+}
+
+#[async_trait]
+impl Nodes for Cluster {
+    async fn register(&self, _: RegisterNode) -> Result<Registration> {
+        Ok(Registration {
+            cluster: ClusterId::from_bytes([9; 16]),
+            controller_epoch: ControllerEpoch(1),
+            node_epoch: NodeEpoch(1),
+            device_epoch: None,
+        })
+    }
+
+    async fn confirm_device(&self, _: Caller, _: DeviceId, _: DeviceEpoch) -> Result<()> {
+        Err(unasked())
+    }
+
+    async fn heartbeat(&self, _: Caller, _: Heartbeat) -> Result<HeartbeatAnswer> {
+        Ok(HeartbeatAnswer {
+            controller_epoch: ControllerEpoch(1),
+            state: NodeState::Active,
+        })
+    }
+
+    async fn watch(&self, _: Caller) -> Result<Stream<Arc<MetadataUpdate>>> {
+        Err(unasked())
+    }
+}
+
+#[async_trait]
+impl Catalog for Cluster {
+    async fn create_topic(&self, _: Caller, _: NewTopic) -> Result<CreatedTopic> {
+        Err(unasked())
+    }
+
+    async fn delete_topic(&self, _: Caller, _: TopicId) -> Result<MetadataVersion> {
+        Err(unasked())
+    }
+
+    async fn allocate_producer_ids(&self, _: Caller) -> Result<ProducerIds> {
+        Err(unasked())
+    }
+}
+
+#[async_trait]
+impl Journals for Cluster {
+    async fn create_journal(&self, _: Caller) -> Result<JournalGrant> {
+        Err(unasked())
+    }
+
+    async fn open_streams(&self, _: Caller, _: Vec<OpenStream>) -> Result<Vec<Result<OpenedStream>>> {
+        Err(unasked())
+    }
+
+    async fn list_journals(&self) -> Result<Vec<JournalInfo>> {
+        Err(unasked())
+    }
+}
