@@ -225,6 +225,8 @@ struct ObjectMessage {
     slices: Vec<SliceMessage>,
     #[prost(message, repeated, tag = "7")]
     snapshots: Vec<SnapshotMessage>,
+    #[prost(string, tag = "8")]
+    key: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -559,6 +561,7 @@ fn object_message(record: &ObjectRecord) -> ObjectMessage {
         crc: snapshot.crc,
     };
     ObjectMessage {
+        key: record.key.clone(),
         task: record.task.0,
         lease: record.lease.0,
         life: match record.life {
@@ -583,6 +586,7 @@ fn object(message: ObjectMessage) -> Result<ObjectRecord, FormatError> {
         crc: snapshot.crc,
     };
     Ok(ObjectRecord {
+        key: message.key,
         task: TaskId(message.task),
         lease: LeaseEpoch(message.lease),
         life: match message.life {

@@ -147,7 +147,9 @@ pub enum ObjectLife {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectRecord {
-    /// The lease under which it was prepared. The epoch is in its key.
+    /// Where it lies in object storage; kept as it was built, so that the form of keys may change.
+    pub key: String,
+    /// The lease under which it was prepared.
     pub task: TaskId,
     pub lease: LeaseEpoch,
     pub life: ObjectLife,

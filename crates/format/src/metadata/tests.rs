@@ -111,6 +111,7 @@ fn samples() -> Vec<(Key, Record)> {
         (
             Key::Object(ObjectId(6)),
             Record::Object(Arc::new(ObjectRecord {
+                key: "f5/c/6-2".to_owned(),
                 task: TaskId(3),
                 lease: LeaseEpoch(2),
                 life: ObjectLife::Marked,

@@ -1,0 +1,335 @@
+//! The one task that changes metadata.
+//!
+//! Takes commands in order, decides them one after the other on its own state, makes as many as are there durable in one
+//! batch, then publishes, answers and hands out effects, in this order. If the store fails, its state goes back to what is
+//! published, and nobody has seen anything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tailwater_format::FormatError;
+use tailwater_format::metadata::{Key, Record};
+use tailwater_rpc::Error;
+use tailwater_runtime::Runtime;
+use tailwater_runtime::clock::Instant;
+use tailwater_types::{Kind, MetadataVersion, Outcome};
+use tokio::sync::mpsc;
+
+use super::commands::{Reply, Request};
+use super::metrics::Metrics;
+use super::published::Published;
+use super::settle::Settler;
+use crate::state::{
+    Changes, Effect, Limits, MAX_BYTES, MAX_KEYS, State, Step, Timers, Tx, View, journals, nodes, objects, streams,
+};
+use crate::store::{MetadataStore, StoreError};
+
+/// How often leases and deadlines are looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A tick that comes later than this was held up by a stall: nobody could be heard meanwhile.
+const STALL: Duration = Duration::from_secs(1);
+
+/// The most commands of one batch.
+const BATCH_COMMANDS: usize = 64;
+
+/// What is done without being asked for, each until it says that it is through.
+const CHORES: [fn(&mut Tx<'_>) -> bool; 3] = [nodes::expire, streams::place, objects::sweep];
+
+pub struct Driver {
+    pub store: Box<dyn MetadataStore>,
+    pub state: State,
+    pub timers: Timers,
+    pub limits: Limits,
+    pub published: Arc<Published>,
+    pub settler: Arc<Settler>,
+    pub metrics: Metrics,
+    pub runtime: Runtime,
+    pub batch: Batch,
+    /// The store failed, and can't be read yet: what it has is unknown.
+    pub lost: bool,
+    /// An unwritable store has been reported.
+    pub reported: bool,
+}
+
+/// Steps that become durable together.
+#[derive(Default)]
+pub struct Batch {
+    changes: Changes,
+    encoded: BTreeMap<Key, Option<Vec<u8>>>,
+    bytes: usize,
+    effects: Vec<Effect>,
+    replies: Vec<Reply>,
+}
+
+impl Driver {
+    /// Runs until the group stops, then answers what is in the queue and closes the store.
+    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let stop = self.runtime.tasks.token();
+        let clock = self.runtime.clock.clone();
+        let mut next_tick = clock.now();
+        loop {
+            let request = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = clock.sleep_until(next_tick) => {
+                    self.tick(next_tick).await;
+                    next_tick = clock.now() + TICK;
+                    continue;
+                }
+                request = requests.recv() => request,
+            };
+            let Some(request) = request else { break };
+            self.take(request, &mut requests).await;
+        }
+        requests.close();
+        while let Some(request) = requests.recv().await {
+            self.take(request, &mut requests).await;
+        }
+        self.published.close();
+        self.store.close().await;
+    }
+
+    /// Decides `first` and what is behind it in the queue, and commits them.
+    async fn take(&mut self, first: Request, requests: &mut mpsc::Receiver<Request>) {
+        let mut next = Some(first);
+        while let Some(request) = next {
+            self.decide(request).await;
+            let full = self.batch.replies.len() >= BATCH_COMMANDS;
+            next = if full { None } else { requests.try_recv().ok() };
+        }
+        self.commit().await;
+    }
+
+    async fn decide(&mut self, request: Request) {
+        let mut tx = Tx::new(&self.state, &self.timers, &self.limits, self.now());
+        let reply = (request.decide)(&mut tx);
+        // A refusal changes nothing, whatever it had begun.
+        let step = if reply.accepted { tx.finish() } else { Step::default() };
+        self.add(step, Some(reply)).await;
+    }
+
+    /// Leases, deadlines, placement, and whatever was left over; was `due` a while ago.
+    async fn tick(&mut self, due: Instant) {
+        let now = self.now();
+        if now.saturating_duration_since(due) > STALL {
+            self.timers.stalled(now);
+        }
+        if self.lost && self.reload().await.is_none() {
+            return;
+        }
+        for chore in CHORES {
+            loop {
+                let mut tx = Tx::new(&self.state, &self.timers, &self.limits, self.now());
+                let more = chore(&mut tx);
+                let step = tx.finish();
+                if step.changes.is_empty() || !self.add(step, None).await || !more {
+                    break;
+                }
+            }
+        }
+        self.commit().await;
+        self.timers.prune(&self.state);
+        self.published.observe();
+    }
+
+    /// Carries out a step on the driver's own state and adds it to the batch; one that has no room left is committed before.
+    /// Answers whether it was added.
+    async fn add(&mut self, step: Step, reply: Option<Reply>) -> bool {
+        let encoded: BTreeMap<_, _> = step
+            .changes
+            .iter()
+            .map(|(key, record)| (*key, record.as_ref().map(|record| record.encode(*key))))
+            .collect();
+        let bytes = encoded.values().map(bytes_of).sum::<usize>();
+        if encoded.len() > MAX_KEYS || bytes > MAX_BYTES {
+            let keys = encoded.len();
+            let detail =
+                format!("a change of {keys} records with {bytes} bytes: at most {MAX_KEYS} with {MAX_BYTES} are legal");
+            refuse(reply, Error::Invalid(detail));
+            return false;
+        }
+        let keys = self.batch.encoded.len() + encoded.len();
+        let full = keys > MAX_KEYS || self.batch.bytes + bytes > MAX_BYTES;
+        if full && !self.commit().await {
+            // What this step was decided on has not come to be.
+            refuse(reply, unwritable(Outcome::DidNotHappen));
+            return false;
+        }
+        let now = self.now();
+        for touch in step.touches {
+            self.timers.touch(touch, now);
+        }
+        self.state.put_all(&step.changes);
+        self.batch.changes.extend(step.changes);
+        self.batch.encoded.extend(encoded);
+        self.batch.bytes = self.batch.encoded.values().map(bytes_of).sum();
+        self.batch.effects.extend(step.effects);
+        self.batch.replies.extend(reply);
+        true
+    }
+
+    /// Makes the batch durable, publishes it, answers, and hands out effects. Answers whether it happened.
+    async fn commit(&mut self) -> bool {
+        let mut batch = std::mem::take(&mut self.batch);
+        if batch.encoded.is_empty() {
+            batch.answer(None);
+            self.perform(batch.effects);
+            return true;
+        }
+        let writes = std::mem::take(&mut batch.encoded)
+            .into_iter()
+            .map(|(key, value)| (key.to_bytes(), value))
+            .collect();
+        let began = self.now();
+        let committed = self.store.commit(writes).await;
+        self.metrics.batch(self.now().saturating_duration_since(began));
+        match committed {
+            Ok(()) => {
+                self.report_writable();
+                self.show(batch);
+                true
+            }
+            Err(error) => self.fail(batch, error).await,
+        }
+    }
+
+    fn show(&mut self, mut batch: Batch) {
+        self.published.publish(&batch.changes);
+        batch.answer(None);
+        self.perform(batch.effects);
+    }
+
+    /// The store has refused or failed a batch: finds out whether it happened. Answers that.
+    async fn fail(&mut self, mut batch: Batch, error: StoreError) -> bool {
+        self.metrics.failure();
+        self.report_unwritable(&error);
+        let wanted = self.state.version();
+        let published = self.published.clone();
+        published.read(|durable| {
+            for key in batch.changes.keys() {
+                self.state.put(*key, durable.record(*key).cloned());
+            }
+        });
+        let outcome = match error.outcome {
+            Outcome::DidNotHappen => Outcome::DidNotHappen,
+            Outcome::Unknown => match self.reload().await {
+                Some(version) if version == wanted => {
+                    // `reload` has shown it already, as a state without changes.
+                    batch.answer(None);
+                    self.perform(batch.effects);
+                    return true;
+                }
+                Some(_) => Outcome::DidNotHappen,
+                None => Outcome::Unknown,
+            },
+        };
+        let answer = if error.kind == Kind::Throttled && outcome == Outcome::DidNotHappen {
+            Error::Throttled(error.to_string())
+        } else {
+            let detail = error.to_string();
+            Error::Unavailable { detail, outcome }
+        };
+        batch.answer(Some(&answer));
+        false
+    }
+
+    /// Reads the store anew after a failure of unknown outcome, and shows what it has. `None` while it can't be read.
+    async fn reload(&mut self) -> Option<MetadataVersion> {
+        self.lost = true;
+        let loaded = match self.store.load().await.map(decode) {
+            Ok(Ok(records)) => State::of(records),
+            Ok(Err(error)) => {
+                self.runtime
+                    .tasks
+                    .fail("driver", &format!("metadata store: {error}"), 1);
+                return None;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the metadata store can't be opened yet");
+                return None;
+            }
+        };
+        let (version, shown) = (loaded.version(), self.published.read(State::version));
+        if version < shown {
+            let reason = format!("the metadata store is at version {version}, {shown} was durable");
+            self.runtime.tasks.fail("driver", &reason, 1);
+            return None;
+        }
+        self.lost = false;
+        if version > shown {
+            self.published.replace(loaded.clone());
+            for (journal, record) in journals::all(&loaded) {
+                if journals::is_unsettled(record) {
+                    self.settler.settle(journal);
+                }
+            }
+        }
+        self.state = loaded;
+        Some(version)
+    }
+
+    fn now(&self) -> Instant {
+        self.runtime.clock.now()
+    }
+
+    fn perform(&self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Settle(journal) => self.settler.settle(journal),
+                Effect::DeviceServes(device) => self.settler.device_serves(device),
+            }
+        }
+    }
+
+    fn report_unwritable(&mut self, error: &StoreError) {
+        if !std::mem::replace(&mut self.reported, true) {
+            tracing::error!(%error, "metadata can't be changed until this is mended");
+        }
+    }
+
+    fn report_writable(&mut self) {
+        if std::mem::take(&mut self.reported) {
+            tracing::info!("metadata can be changed again");
+        }
+    }
+}
+
+impl Batch {
+    /// A failure goes to the refused too: what they were refused for may not have come to be.
+    fn answer(&mut self, failure: Option<&Error>) {
+        for reply in self.replies.drain(..) {
+            (reply.send)(failure.cloned());
+        }
+    }
+}
+
+/// Records out of a store's keys and values.
+pub fn decode(pairs: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<(Key, Record)>, FormatError> {
+    let record = |(key, value): (Vec<u8>, Vec<u8>)| {
+        let key = Key::from_bytes(&key)?;
+        Ok((key, Record::decode(key, &value)?))
+    };
+    pairs.into_iter().map(record).collect()
+}
+
+fn refuse(reply: Option<Reply>, error: Error) {
+    match reply {
+        Some(reply) => (reply.send)(Some(error)),
+        None => tracing::debug!(%error, "a chore has to wait"),
+    }
+}
+
+fn unwritable(outcome: Outcome) -> Error {
+    Error::Unavailable {
+        detail: "metadata can't be changed at the moment".to_owned(),
+        outcome,
+    }
+}
+
+/// Bytes of a value; keys are 17 bytes at most.
+fn bytes_of(value: &Option<Vec<u8>>) -> usize {
+    const KEY_BYTES: usize = 17;
+    KEY_BYTES + value.as_ref().map_or(0, Vec::len)
+}

@@ -1,0 +1,120 @@
+//! Topics with their partitions, and producer ids.
+
+use tailwater_format::metadata::{StreamRow, TopicRecord};
+use tailwater_rpc::controller::{Caller, CreatedTopic, NewTopic, ProducerIds};
+use tailwater_rpc::{Error, Result};
+use tailwater_types::{LeaderEpoch, MetadataVersion, NodeEpoch, NodeId, Offset, TopicId};
+
+use super::{Tx, View, nodes};
+use crate::plan::Spread;
+
+/// The most partitions of one topic: their rows are one atomic change.
+pub const MAX_PARTITIONS: i32 = 10_000;
+
+/// The longest topic name, in bytes, as in Kafka.
+pub const MAX_NAME_BYTES: usize = 249;
+
+/// The most bytes of a topic's settings together.
+pub const MAX_CONFIG_BYTES: usize = 64 * 1024;
+
+/// Producer ids handed out at once, as in Kafka.
+const PRODUCER_IDS_PER_BLOCK: i64 = 1000;
+
+/// Creates a topic under `id`, its streams, and places them.
+///
+/// # Errors
+/// [`Error::AlreadyExists`], [`Error::Invalid`].
+pub fn create_topic(tx: &mut Tx<'_>, caller: Caller, id: TopicId, topic: &NewTopic) -> Result<CreatedTopic> {
+    nodes::check(tx, caller)?;
+    let partitions = check_topic(topic)?;
+    if let Some(known) = tx.state.index().topic(&topic.name) {
+        let name = tx.topic(known).map_or("", |record| &record.name);
+        return Err(Error::AlreadyExists(format!("topic {name}")));
+    }
+    if topic.validate_only {
+        let version = tx.state.version();
+        return Ok(CreatedTopic { id, version });
+    }
+    let first = tx.new_streams(partitions);
+    let record = TopicRecord {
+        name: topic.name.clone(),
+        configs: topic.configs.clone(),
+        internal: topic.internal,
+        runs: vec![(first, partitions)],
+    };
+    tx.put_topic(id, record);
+    let mut spread = frontends(tx);
+    tx.put_rows(first, partitions, |index| {
+        let leader = spread.place();
+        Some(StreamRow {
+            topic: id,
+            index: i32::try_from(index).expect("checked against MAX_PARTITIONS"),
+            leader,
+            leader_epoch: LeaderEpoch(0),
+            start: Offset::ZERO,
+            owners: leader.iter().map(|(node, _)| *node).collect(),
+        })
+    });
+    let version = tx.version();
+    Ok(CreatedTopic { id, version })
+}
+
+/// Removes a topic and its streams. What objects have of them is left to the deletion of unnamed objects.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn delete_topic(tx: &mut Tx<'_>, caller: Caller, id: TopicId) -> Result<MetadataVersion> {
+    nodes::check(tx, caller)?;
+    let Some(topic) = tx.topic(id).cloned() else {
+        return Err(Error::NotFound(format!("topic {id}")));
+    };
+    for &(first, count) in &topic.runs {
+        tx.put_rows(first, count, |_| None);
+    }
+    tx.remove(tailwater_format::metadata::Key::Topic(id));
+    Ok(tx.version())
+}
+
+/// A block of producer ids that nobody else gets, ever.
+///
+/// # Errors
+/// Those of [`nodes::check`].
+pub fn allocate_producer_ids(tx: &mut Tx<'_>, caller: Caller) -> Result<ProducerIds> {
+    nodes::check(tx, caller)?;
+    let count = PRODUCER_IDS_PER_BLOCK;
+    let first = tx.new_producer_ids(count);
+    Ok(ProducerIds { first, count })
+}
+
+/// Places leaderships over active frontends by what they lead already.
+pub fn frontends(tx: &Tx<'_>) -> Spread<(NodeId, NodeEpoch)> {
+    let index = tx.state.index();
+    Spread::new(nodes::active_frontends(tx.state).map(|frontend| (frontend, u64::from(index.led(Some(frontend))))))
+}
+
+/// The number of partitions, if the topic may be created.
+fn check_topic(topic: &NewTopic) -> Result<u32> {
+    let name = &topic.name;
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(legal) {
+        return Err(Error::Invalid(format!(
+            "topic name {name:?}: 1 to {MAX_NAME_BYTES} of a-z, A-Z, 0-9, '.', '_' and '-' are legal"
+        )));
+    }
+    if name == "." || name == ".." {
+        return Err(Error::Invalid(format!("topic name {name:?} is not legal")));
+    }
+    let bytes: usize = topic.configs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > MAX_CONFIG_BYTES {
+        return Err(Error::Invalid(format!(
+            "topic {name}: settings of {bytes} bytes, {MAX_CONFIG_BYTES} are legal"
+        )));
+    }
+    match u32::try_from(topic.partitions) {
+        Ok(count) if (1..=MAX_PARTITIONS).contains(&topic.partitions) => Ok(count),
+        _ => Err(Error::Invalid(format!(
+            "topic {name}: {} partitions, 1 to {MAX_PARTITIONS} are legal",
+            topic.partitions
+        ))),
+    }
+}

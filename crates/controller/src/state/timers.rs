@@ -1,0 +1,121 @@
+//! The controller's own clock readings: memory only, on its monotonic clock.
+//!
+//! What was never read counts from this controller's activation, so a restart fences nobody, gives nobody else's lease
+//! away early and deletes nothing early.
+
+use std::collections::BTreeMap;
+
+use tailwater_runtime::clock::Instant;
+use tailwater_types::{NodeId, ObjectId, TaskId};
+
+use super::{State, View};
+
+/// A reading to be taken together with a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// The node was heard.
+    Heard(NodeId),
+    /// A task has a new holder.
+    Leased(TaskId),
+    /// A task's holder was heard.
+    Renewed(TaskId),
+    /// An object was prepared: its writer's time runs.
+    Prepared(ObjectId),
+    /// An object may be deleted from then on.
+    DeleteAt(ObjectId, Instant),
+}
+
+#[derive(Clone, Debug)]
+pub struct Timers {
+    activated: Instant,
+    /// The end of this controller's last stall: while it slept it heard nobody.
+    stalled: Instant,
+    heard: BTreeMap<NodeId, Instant>,
+    leased: BTreeMap<TaskId, Instant>,
+    renewed: BTreeMap<TaskId, Instant>,
+    prepared: BTreeMap<ObjectId, Instant>,
+    delete_at: BTreeMap<ObjectId, Instant>,
+}
+
+impl Timers {
+    pub fn new(activated: Instant) -> Self {
+        Self {
+            activated,
+            stalled: activated,
+            heard: BTreeMap::new(),
+            leased: BTreeMap::new(),
+            renewed: BTreeMap::new(),
+            prepared: BTreeMap::new(),
+            delete_at: BTreeMap::new(),
+        }
+    }
+
+    pub fn touch(&mut self, touch: Touch, now: Instant) {
+        match touch {
+            Touch::Heard(node) => {
+                self.heard.insert(node, now);
+            }
+            Touch::Leased(task) => {
+                self.leased.insert(task, now);
+                self.renewed.insert(task, now);
+            }
+            Touch::Renewed(task) => {
+                self.renewed.insert(task, now);
+            }
+            Touch::Prepared(object) => {
+                self.prepared.insert(object, now);
+            }
+            Touch::DeleteAt(object, at) => {
+                self.delete_at.insert(object, at);
+            }
+        }
+    }
+
+    /// This controller did nothing for a while, and does now.
+    pub fn stalled(&mut self, now: Instant) {
+        self.stalled = now;
+    }
+
+    /// When a node's lease began to run.
+    pub fn heard(&self, node: NodeId) -> Instant {
+        self.since(self.heard.get(&node)).max(self.stalled)
+    }
+
+    /// When a task's lease was given.
+    pub fn leased(&self, task: TaskId) -> Instant {
+        self.since(self.leased.get(&task))
+    }
+
+    /// When a task's lease began to run.
+    pub fn renewed(&self, task: TaskId) -> Instant {
+        self.since(self.renewed.get(&task)).max(self.stalled)
+    }
+
+    /// When an object's writer was told its key, at the latest.
+    pub fn prepared(&self, object: ObjectId) -> Instant {
+        self.since(self.prepared.get(&object))
+    }
+
+    /// When an object may be deleted; `None` if that isn't known since the controller's start.
+    pub fn delete_at(&self, object: ObjectId) -> Option<Instant> {
+        self.delete_at.get(&object).copied()
+    }
+
+    pub fn activated(&self) -> Instant {
+        self.activated
+    }
+
+    /// Drops the readings of what is no more.
+    pub fn prune(&mut self, state: &State) {
+        let index = state.index();
+        self.heard.retain(|node, _| state.node(*node).is_some());
+        self.leased.retain(|task, _| index.is_task(*task));
+        self.renewed.retain(|task, _| index.is_task(*task));
+        self.prepared.retain(|object, _| index.is_unsettled(*object));
+        self.delete_at.retain(|object, _| index.is_unsettled(*object));
+    }
+
+    fn since(&self, reading: Option<&Instant>) -> Instant {
+        reading.copied().unwrap_or(self.activated)
+    }
+}
