@@ -1,1 +1,26 @@
-//! Cluster harness.
+//! What the integration tests and the first figures share: a `tailwater` process, clients of several sorts, skipping.
+//!
+//! Owns: starting, killing and watching processes from outside. Does not own: any knowledge of a tier's inside; what is
+//! asked of the server goes through its Kafka port, its HTTP port, its log and its exit code.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "processes are watched from outside, on the machine's own time and threads"
+)]
+#![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
+
+mod connection;
+mod environment;
+mod http;
+mod load;
+mod process;
+mod server;
+mod tmpfs;
+
+pub use connection::{Connection, batch};
+pub use environment::{Seed, is_long, python, repository, skip, wait_until};
+pub use http::{Metrics, get};
+pub use load::{Load, Verified, run_client_script, verify};
+pub use process::{Log, Process};
+pub use server::{Server, free_port};
+pub use tmpfs::Tmpfs;

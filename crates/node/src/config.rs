@@ -1,0 +1,243 @@
+//! The whole configuration: a section a tier, and what concerns the process itself.
+//!
+//! Owns: the process's own sections, what follows from others (paths below the data directory, the advertised address),
+//! and that every section validates itself before anything starts. Does not own: the tiers' settings.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tailwater_runtime::config::{ByteSize, Millis};
+use tailwater_store::{Location, RetryPolicy, StorageOptions, is_s3_setting};
+
+use crate::layers::ConfigError;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub node: NodeConfig,
+    pub log: LogConfig,
+    pub http: HttpConfig,
+    pub storage: StorageConfig,
+    pub controller: tailwater_controller::Config,
+    pub wal: tailwater_wal::Config,
+    pub frontend: tailwater_frontend::Config,
+    pub compactor: tailwater_compactor::Config,
+}
+
+/// The process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// Holds the metadata, the WAL's device and, unless `storage.url` says otherwise, the objects.
+    pub data_dir: PathBuf,
+    /// Threads that run tasks; 0: as many as there are cores.
+    pub worker_threads: usize,
+    /// How long each tier may take to stop in order.
+    pub stop_timeout: Millis,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self { data_dir: PathBuf::from("data"), worker_threads: 0, stop_timeout: Millis::seconds(20) }
+    }
+}
+
+/// Logs, which go to stderr.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// A level, or a filter as in "info,tailwater_wal=debug".
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { filter: "info".to_owned() }
+    }
+}
+
+/// The HTTP port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Where /healthz, /readyz and /metrics are; port 0: any free one.
+    pub listen: SocketAddr,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: (Ipv4Addr::LOCALHOST, 9464).into() }
+    }
+}
+
+/// Where objects are kept, and how hard that is tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StorageConfig {
+    /// `file:///PATH` or `s3://BUCKET/PREFIX`; empty: the folder `objects` in the data directory.
+    pub url: String,
+    /// Objects above this are uploaded in parts of this size, where the store has such uploads. At least 5 MiB.
+    pub part_size: ByteSize,
+    /// Parts of one object that are uploaded at the same time.
+    pub parallel_parts: usize,
+    /// The pause after a call's first failure; each further one doubles it, up to `retry_max`.
+    pub retry_first: Millis,
+    pub retry_max: Millis,
+    /// How long after its beginning a call is tried again.
+    pub retry_deadline: Millis,
+    /// Settings of the S3 client: `region`, `endpoint`, `access_key_id`, `secret_access_key`, `allow_http` and so on.
+    /// `AWS_*` variables of the environment count where nothing is said here.
+    pub s3: BTreeMap<String, String>,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            part_size: ByteSize::mib(8),
+            parallel_parts: 4,
+            retry_first: Millis(100),
+            retry_max: Millis::seconds(5),
+            retry_deadline: Millis::seconds(60),
+            s3: BTreeMap::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Fills in what follows from other settings, and has every section checked.
+    ///
+    /// # Errors
+    /// The first section's that can't be used, with its name.
+    pub fn complete(&mut self) -> Result<(), ConfigError> {
+        // A tier's default path lies below the data directory; one that was set is taken as it is.
+        let data_dir = &self.node.data_dir;
+        if self.controller.data_dir == tailwater_controller::Config::default().data_dir {
+            self.controller.data_dir = data_dir.join("controller");
+        }
+        if self.wal.path == tailwater_wal::Config::default().path {
+            self.wal.path = data_dir.join("wal.log");
+        }
+        self.storage.complete(data_dir)?;
+        let sections = [
+            ("controller", self.controller.validate()),
+            ("wal", self.wal.validate()),
+            ("frontend", self.frontend.validate()),
+            ("compactor", self.compactor.validate()),
+        ];
+        for (section, checked) in sections {
+            checked.map_err(|why| ConfigError(format!("section {section}: {why}")))?;
+        }
+        Ok(())
+    }
+
+    /// As a configuration file.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every setting has a TOML form")
+    }
+}
+
+impl StorageConfig {
+    fn complete(&mut self, data_dir: &Path) -> Result<(), ConfigError> {
+        if self.url.is_empty() {
+            let folder = std::path::absolute(data_dir.join("objects"));
+            let folder = folder.map_err(|error| ConfigError(format!("node.data_dir {}: {error}", data_dir.display())))?;
+            self.url = Location::File { folder }.to_string();
+        }
+        let location = self.location()?;
+        if !location.is_durable() {
+            return Err(ConfigError(format!(
+                "storage.url {location}: objects would be gone with the process, and the data directory outlives it"
+            )));
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// If the URL isn't one of a store.
+    pub fn location(&self) -> Result<Location, ConfigError> {
+        self.url.parse().map_err(|error| ConfigError(format!("storage.url: {error}")))
+    }
+
+    /// Everything else about the store; what `environment` says of S3 counts where no setting does.
+    pub fn options(&self, environment: impl Iterator<Item = (String, String)>) -> StorageOptions {
+        let ours = |(name, value): (String, String)| {
+            let name = name.to_ascii_lowercase();
+            (name.starts_with("aws_") && is_s3_setting(&name)).then_some((name, value))
+        };
+        let mut s3: BTreeMap<_, _> = environment.filter_map(ours).collect();
+        for (name, value) in &self.s3 {
+            s3.remove(&format!("aws_{name}"));
+            s3.insert(name.clone(), value.clone());
+        }
+        StorageOptions {
+            s3,
+            part_bytes: self.part_size.as_usize(),
+            parallel_parts: self.parallel_parts,
+            retry: RetryPolicy {
+                first_backoff: self.retry_first.as_duration(),
+                max_backoff: self.retry_max.as_duration(),
+                deadline: self.retry_deadline.as_duration(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completed(change: impl FnOnce(&mut Config)) -> Result<Config, ConfigError> {
+        let mut config = Config::default();
+        config.node.data_dir = PathBuf::from("/d");
+        change(&mut config);
+        config.complete().map(|()| config)
+    }
+
+    /// Paths nobody set lie in the data directory; one that was set stays.
+    #[test]
+    fn paths_follow_the_data_directory() {
+        let config = completed(|config| config.wal.path = PathBuf::from("/dev/fast")).unwrap();
+        assert_eq!(config.controller.data_dir, PathBuf::from("/d/controller"));
+        assert_eq!(config.wal.path, PathBuf::from("/dev/fast"));
+        assert_eq!(config.storage.url, "file:///d/objects");
+    }
+
+    /// A store that ends with the process is refused beside a data directory that doesn't; so is what is no URL.
+    #[test]
+    fn a_store_must_outlive_the_process() {
+        let error = completed(|config| config.storage.url = "memory:///".to_owned()).unwrap_err().to_string();
+        assert!(error.contains("memory:///") && error.contains("outlives"), "{error}");
+        let error = completed(|config| config.storage.url = "somewhere".to_owned()).unwrap_err().to_string();
+        assert!(error.starts_with("storage.url: "), "{error}");
+    }
+
+    /// A tier's own check is asked, and its section named.
+    #[test]
+    fn sections_are_validated() {
+        let error = completed(|config| config.wal.capacity = ByteSize::kib(1)).unwrap_err().to_string();
+        assert!(error.starts_with("section wal: ") && error.contains("capacity"), "{error}");
+    }
+
+    /// What is dumped can be read again, and is the same.
+    #[test]
+    fn a_dump_is_a_configuration() {
+        let config = completed(|_| ()).unwrap();
+        assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
+    }
+
+    /// S3's settings win over the environment's; what isn't S3's stays out.
+    #[test]
+    fn s3_settings_win_over_the_environment() {
+        let mut storage = StorageConfig::default();
+        storage.s3.insert("region".to_owned(), "here".to_owned());
+        let environment = [("AWS_REGION", "there"), ("AWS_ENDPOINT", "http://s3"), ("AWS_PROFILE_COLOUR", "x"), ("HOME", "/")];
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let found = storage.options(environment).s3;
+        let expected = [("region", "here"), ("aws_endpoint", "http://s3")];
+        assert_eq!(found, expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
+    }
+}

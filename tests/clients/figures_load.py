@@ -1,0 +1,94 @@
+"""Produces or consumes as fast as librdkafka can, for the first figures: the server's CPU is measured by the caller.
+
+    figures_load.py produce --bootstrap HOST:PORT --topic T --records N
+    figures_load.py consume --bootstrap HOST:PORT --topic T --records N
+
+Prints one line of JSON: bytes of values, records, seconds.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+PARTITIONS = 4
+VALUE_BYTES = 1024
+NO_PROGRESS_S = 60
+
+
+def produce(given) -> tuple:
+    admin = AdminClient({"bootstrap.servers": given.bootstrap})
+    admin.create_topics([NewTopic(given.topic, PARTITIONS, 1)])[given.topic].result(timeout=60)
+    failed = []
+    producer = Producer(
+        {
+            "bootstrap.servers": given.bootstrap,
+            "acks": "all",
+            "linger.ms": 5,
+            "batch.size": 1_000_000,
+            "batch.num.messages": 10_000,
+            "queue.buffering.max.messages": 200_000,
+            "error_cb": failed.append,
+            "delivery.report.only.error": True,
+            "on_delivery": lambda error, _: failed.append(error) if error else None,
+        }
+    )
+    # Noise, so that nothing on the way gets smaller; a different window of it each time.
+    noise = os.urandom(1 << 20)
+    for number in range(given.records):
+        start = number * 997 % (len(noise) - VALUE_BYTES)
+        while True:
+            try:
+                producer.produce(given.topic, noise[start : start + VALUE_BYTES], partition=number // 512 % PARTITIONS)
+                break
+            except BufferError:
+                producer.poll(0.01)
+        if number % 1000 == 0:
+            producer.poll(0)
+    if producer.flush(300) or failed:
+        sys.exit(f"not all records were delivered: {failed[:3]}")
+    return given.records * VALUE_BYTES, given.records
+
+
+def consume(given) -> tuple:
+    consumer = Consumer(
+        {
+            "bootstrap.servers": given.bootstrap,
+            "group.id": "figures",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "queued.max.messages.kbytes": 65_536,
+        }
+    )
+    consumer.assign([TopicPartition(given.topic, p, OFFSET_BEGINNING) for p in range(PARTITIONS)])
+    bytes_, records, since = 0, 0, time.monotonic()
+    while records < given.records:
+        for message in consumer.consume(10_000, 0.5):
+            if message.error() is None:
+                bytes_ += len(message.value())
+                records += 1
+                since = time.monotonic()
+        if time.monotonic() - since > NO_PROGRESS_S:
+            sys.exit(f"no record for {NO_PROGRESS_S} s, {records} of {given.records} read")
+    consumer.close()
+    return bytes_, records
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    arguments.add_argument("what", choices=["produce", "consume"])
+    arguments.add_argument("--bootstrap", required=True)
+    arguments.add_argument("--topic", default="figures")
+    arguments.add_argument("--records", type=int, required=True)
+    given = arguments.parse_args()
+    begun = time.monotonic()
+    bytes_, records = {"produce": produce, "consume": consume}[given.what](given)
+    print(json.dumps({"bytes": bytes_, "records": records, "seconds": time.monotonic() - begun}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+//! What the machine does without the server: the disk under the temporary directory, and loopback.
+
+use std::fs::OpenOptions;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::latency::Percentiles;
+
+const BLOCK_BYTES: usize = 4096;
+const STEP_BYTES: usize = 1 << 20;
+const STEPS: usize = 512;
+const ROUNDS: usize = 5_000;
+const ECHO_BYTES: usize = 100;
+
+/// Memory at a block's boundary, as O_DIRECT wants it.
+#[derive(Clone, Copy)]
+#[repr(C, align(4096))]
+struct Block([u8; BLOCK_BYTES]);
+
+fn aligned(bytes: usize) -> Vec<Block> {
+    vec![Block([0x5a; BLOCK_BYTES]); bytes / BLOCK_BYTES]
+}
+
+fn as_bytes(blocks: &[Block]) -> &[u8] {
+    // SAFETY: blocks are arrays of bytes without padding, one behind the other.
+    unsafe { std::slice::from_raw_parts(blocks.as_ptr().cast(), std::mem::size_of_val(blocks)) }
+}
+
+fn open(path: &Path) -> std::io::Result<std::fs::File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    // Some file systems, tmpfs among them, know no O_DIRECT; then the page cache is measured too.
+    options.clone().custom_flags(libc::O_DIRECT).open(path).or_else(|_| options.open(path))
+}
+
+/// Bytes a second, written and flushed.
+pub fn sequential_write(path: &Path) -> Result<f64> {
+    let file = open(path)?;
+    let step = aligned(STEP_BYTES);
+    let begun = Instant::now();
+    for number in 0..STEPS {
+        file.write_all_at(as_bytes(&step), (number * STEP_BYTES) as u64)?;
+    }
+    file.sync_data()?;
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+    Ok((STEPS * STEP_BYTES) as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// A block at a time into a file whose blocks have been written before.
+pub fn write_and_flush(path: &Path) -> Result<Percentiles> {
+    let file = open(path)?;
+    let block = aligned(BLOCK_BYTES);
+    let mut position = 0;
+    Percentiles::of(ROUNDS, || {
+        file.write_all_at(as_bytes(&block), position)?;
+        file.sync_data()?;
+        position += BLOCK_BYTES as u64;
+        Ok(())
+    })
+}
+
+/// There and back between two threads.
+pub fn loopback_echo() -> Result<Percentiles> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut client = TcpStream::connect(listener.local_addr()?)?;
+    let (mut peer, _) = listener.accept()?;
+    client.set_nodelay(true)?;
+    peer.set_nodelay(true)?;
+    let echo = std::thread::spawn(move || {
+        let mut buffer = [0; ECHO_BYTES];
+        while peer.read_exact(&mut buffer).and_then(|()| peer.write_all(&buffer)).is_ok() {}
+    });
+    let mut buffer = [1; ECHO_BYTES];
+    let found = Percentiles::of(ROUNDS, || {
+        client.write_all(&buffer)?;
+        Ok(client.read_exact(&mut buffer)?)
+    })?;
+    drop(client);
+    echo.join().expect("the echo ends with its connection");
+    Ok(found)
+}

@@ -1,0 +1,104 @@
+//! The Python scripts of `clients/`: run, fed, and their verdicts taken.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::{Log, Process, repository};
+
+/// The scripts have deadlines of their own, which are about progress; this one only ends what hangs.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(40 * 60);
+
+fn script(python: &Path, name: &str) -> Command {
+    let mut command = Command::new(python);
+    command.arg(repository().join("tests/clients").join(name)).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// Runs a script to its end and shows what it said.
+///
+/// # Panics
+/// If it doesn't exit 0.
+pub fn run_client_script(python: &Path, name: &str, arguments: &[&str]) {
+    let mut process = Process::start(script(python, name).args(arguments), Log::default());
+    process.close_stdin();
+    let status = process.wait(SCRIPT_LIMIT);
+    let said = [process.stdout.lines(), process.stderr.lines()].concat().join("\n");
+    println!("{said}");
+    assert!(status.success(), "{name} {arguments:?} ended with {status}:\n{said}");
+}
+
+/// Producers and a committing group member that go on through restarts of the server: `idempotent_load.py`.
+#[derive(Debug)]
+pub struct Load {
+    process: Process,
+    history: PathBuf,
+}
+
+impl Load {
+    /// Starts it, and waits until the first record is acknowledged.
+    ///
+    /// # Panics
+    /// If that doesn't happen.
+    pub fn start(python: &Path, bootstrap: &str, history: &Path, arguments: &[&str]) -> Self {
+        let mut command = script(python, "idempotent_load.py");
+        command.args(["--bootstrap", bootstrap, "--history"]).arg(history).args(arguments);
+        let process = Process::start(&mut command, Log::default());
+        let started = process.stdout.wait_for(0, Duration::from_secs(120), |line| line == "started");
+        assert!(started.is_some(), "the load did not start: {:?}", process.stderr.lines());
+        Self { process, history: history.to_owned() }
+    }
+
+    /// Acknowledged records so far, as far as the history is written.
+    pub fn acked(&self) -> usize {
+        let history = std::fs::read_to_string(&self.history).unwrap_or_default();
+        history.lines().filter(|line| line.starts_with("A ")).count()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Lets it flush everything and end.
+    ///
+    /// # Panics
+    /// If a record failed for good.
+    pub fn finish(mut self) {
+        self.process.close_stdin();
+        let status = self.process.wait(Duration::from_secs(400));
+        let said = [self.process.stdout.lines(), self.process.stderr.lines()].concat().join("\n");
+        println!("{said}");
+        assert!(status.success(), "the load ended with {status}:\n{said}");
+    }
+}
+
+/// What `verify.py` has read and compared.
+#[derive(Debug, Deserialize)]
+pub struct Verified {
+    pub read: u64,
+    pub acked: u64,
+    pub sent: u64,
+    pub anomalies: u64,
+}
+
+/// Reads everything from the start to the end and holds it against the history; `at_end` once the load has ended.
+///
+/// # Panics
+/// With the anomalies, if there are any.
+pub fn verify(python: &Path, bootstrap: &str, history: &Path, at_end: bool) -> Verified {
+    let mut command = script(python, "verify.py");
+    command.args(["--bootstrap", bootstrap, "--group", "load-group", "--history"]).arg(history);
+    if at_end {
+        command.arg("--final");
+    }
+    let mut process = Process::start(&mut command, Log::default());
+    process.close_stdin();
+    let status = process.wait(SCRIPT_LIMIT);
+    let said = process.stdout.lines().join("\n");
+    assert!(status.success(), "verify ended with {status}: {said}\n{}", process.stderr.lines().join("\n"));
+    let verified: Verified = serde_json::from_str(said.trim()).expect("verify prints JSON");
+    println!("verified: {verified:?}");
+    verified
+}

@@ -1,0 +1,74 @@
+//! `kill -9` at random moments of an idempotent acks=all run: whatever was acknowledged is there, once, in order.
+//!
+//! The device is small and uploads are frequent, so that the ring laps, and what is read after a restart comes partly from
+//! objects and partly from the WAL.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use tailwater_tests::{Load, Seed, Server, is_long, python, verify};
+
+const CAPACITY_MIB: u32 = 64;
+const CONFIG: &str = r#"
+[wal]
+capacity = "64MiB"
+flush_window = "4MiB"
+[compactor]
+trigger_bytes = "4MiB"
+trigger_age = "2s"
+"#;
+/// What a run must have written to have lapped the ring "many times".
+const LAPS: f64 = 3.0;
+
+/// Where reads were served from, summed over the lives of the server.
+#[derive(Debug, Default)]
+struct Sources {
+    object_bytes: f64,
+    wal_bytes: f64,
+}
+
+impl Sources {
+    fn add(&mut self, server: &Server) {
+        let metrics = server.metrics();
+        self.object_bytes += metrics.sum_where("tailwater_frontend_read_bytes_total", "source=\"object\"");
+        self.wal_bytes += metrics.sum_where("tailwater_frontend_read_bytes_total", "source=\"wal\"");
+    }
+}
+
+/// Everything acknowledged survives every kill: records, offsets, producers' sequences, committed group offsets.
+#[test]
+fn acknowledged_records_survive_kill_9() {
+    let Some(python) = python("kill -9") else { return };
+    let mut seed = Seed::from_environment();
+    let mut server = Server::new(CONFIG);
+    let history = server.folder().join("history");
+    let mut sources = Sources::default();
+
+    server.start();
+    let load = Load::start(&python, &server.bootstrap(), &history, &[]);
+    for round in 0..if is_long() { 20 } else { 3 } {
+        sleep(Duration::from_millis(seed.draw(2_000, 6_000)));
+        sources.add(&server);
+        println!("round {round}: killed with {} records acknowledged", load.acked());
+        server.kill9();
+        sleep(Duration::from_millis(seed.draw(0, 500)));
+        println!("round {round}: ready after {:?}", server.start());
+        verify(&python, &server.bootstrap(), &history, false);
+    }
+
+    let capacity_bytes = f64::from(CAPACITY_MIB << 20);
+    tailwater_tests::wait_until("the ring to lap", Duration::from_secs(300), || {
+        server.metrics().sum("tailwater_wal_trim_position_bytes") > LAPS * capacity_bytes
+    });
+    load.finish();
+    // Once more with nothing in flight, by SIGKILL and then in order.
+    sources.add(&server);
+    server.kill9();
+    server.start();
+    let verified = verify(&python, &server.bootstrap(), &history, true);
+    assert!(verified.acked > 1000, "{verified:?}");
+    sources.add(&server);
+    assert!(sources.object_bytes > 0.0 && sources.wal_bytes > 0.0, "read from both? {sources:?}");
+    println!("{sources:?}");
+    server.finish();
+}
