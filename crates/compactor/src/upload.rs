@@ -1,7 +1,7 @@
 //! Upload: from the WAL's journals to objects, until a journal has ended and all of it is there.
 //!
 //! One loop a leased journal. It watches what the WAL holds ([`trigger`]), reads a bounded run of entries, sorts it into
-//! objects ([`plan`]), puts those and commits them ([`journal`]); the commit moves the journal's trim LSN. Each commit brings,
+//! objects ([`plan`]), puts those ([`shared`]) and commits them ([`journal`]); the commit moves the journal's trim LSN. Each commit brings,
 //! for each stream, the snapshot exact at the uploaded end it sets ([`states`]).
 //!
 //! What holds:
@@ -18,10 +18,12 @@
 mod journal;
 mod metrics;
 mod plan;
+mod shared;
 mod states;
 mod trigger;
 
-pub(crate) use journal::{Uploads, run};
+pub(crate) use journal::run;
+pub(crate) use shared::Uploads;
 
 #[cfg(test)]
 mod tests;

@@ -4,81 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::join_all;
 use tailwater_format::entry::Entry;
-use tailwater_log::PartitionState;
-use tailwater_rpc::controller::{
-    CommitObjects, CommitSource, CommittedObject, CommittedStream, Lease, LeaseRef, PrepareObjects, PreparedObject,
-    SnapshotAt, Work,
-};
-use tailwater_rpc::wal::{JournalStatus, ReadJournal, Wal, WalDirectory, WalStatus};
+use tailwater_rpc::controller::{CommitObjects, CommitSource, CommittedObject, Lease, LeaseRef, Work};
+use tailwater_rpc::wal::{JournalStatus, ReadJournal, Wal, WalStatus};
+use tailwater_runtime::CancellationToken;
 use tailwater_runtime::clock::Instant;
-use tailwater_runtime::{BytePermit, ByteSemaphore, CancellationToken, Clock, Policy};
-use tailwater_store::{ObjectStorage, StoreError};
-use tailwater_types::{DeviceId, JournalId, Kind, Lsn, LsnRange, ObjectId, Outcome, StreamId};
-use tokio::sync::{oneshot, watch};
+use tailwater_types::{DeviceId, JournalId, Kind, Lsn, LsnRange, ObjectId, Outcome};
+use tokio::sync::watch;
 
-use super::metrics::{Lag, UploadMetrics};
-use super::plan::{self, Plan, PlannedObject, StreamPart};
-use super::states::States;
+use super::plan::{self, Plan};
+use super::shared::{Put, PutFailed, Uploads};
 use super::trigger::{Due, Progress, due};
 use crate::backoff::Backoff;
-use crate::session::Session;
-use crate::{Config, Error, lease};
+use crate::{Error, lease};
 
 /// Prepared objects of failed attempts that the next commit names; the ones beyond expire by themselves.
 const MAX_ABANDONED: usize = 16;
-
-/// What all uploads share.
-pub(crate) struct Uploads {
-    config: Config,
-    session: Session,
-    wals: Arc<dyn WalDirectory>,
-    storage: Arc<dyn ObjectStorage>,
-    states: States,
-    permits: ByteSemaphore,
-    metrics: UploadMetrics,
-}
-
-impl Uploads {
-    pub fn new(config: Config, session: Session, wals: Arc<dyn WalDirectory>, storage: Arc<dyn ObjectStorage>) -> Self {
-        let metrics = &session.runtime().metrics;
-        Self {
-            states: States::new(storage.clone(), config.state_cache_bytes.as_usize()),
-            permits: ByteSemaphore::new("uploads", config.memory_bytes.0, metrics),
-            metrics: UploadMetrics::new(metrics),
-            config,
-            session,
-            wals,
-            storage,
-        }
-    }
-
-    pub fn session(&self) -> &Session {
-        &self.session
-    }
-
-    fn clock(&self) -> &Clock {
-        &self.session.runtime().clock
-    }
-
-    /// Puts an object in a task of its own: a put must not be dropped half-way when the lease is lost.
-    async fn put(&self, key: String, encoded: PlannedObject, permit: Arc<BytePermit>) -> Result<(), Error> {
-        let (sender, receiver) = oneshot::channel::<Result<(), StoreError>>();
-        let storage = self.storage.clone();
-        let put = async move {
-            let put = storage.put(&key, encoded.encoded.chunks).await;
-            drop(permit);
-            // Nobody waits for it any more: then the object expires.
-            drop(sender.send(put));
-        };
-        self.session.runtime().tasks.spawn("put", Policy::LOGGED_DRAIN, put);
-        match receiver.await {
-            Ok(put) => Ok(put?),
-            Err(_) => Err(tailwater_rpc::Error::Shutdown.into()),
-        }
-    }
-}
 
 /// Why the upload of a journal ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +83,6 @@ struct JournalUpload<'a> {
     last_commit: Instant,
     /// Prepared for attempts that failed.
     abandoned: Vec<ObjectId>,
-    lag: Lag,
     backoff: Backoff,
 }
 
@@ -186,7 +126,6 @@ impl<'a> JournalUpload<'a> {
             task,
             last_commit: uploads.clock().now(),
             abandoned: Vec::new(),
-            lag: uploads.metrics.lag(),
             backoff: Backoff::default(),
         }
     }
@@ -227,17 +166,11 @@ impl<'a> JournalUpload<'a> {
             && self.task.sealed_end.is_none()
         {
             // Its end is a matter of the controller; a renewal would bring it, but later.
-            let renewed = self
-                .uploads
-                .session
-                .controller()
-                .tasks
-                .renew(self.uploads.session.caller(), self.lease);
-            self.learn(Task::of(&renewed.await?)?);
+            let caller = self.uploads.session.caller();
+            let renewed = self.uploads.controller().tasks.renew(caller, self.lease).await?;
+            self.learn(Task::of(&renewed)?);
         }
-        if let Some(journal) = journal.filter(|journal| journal.trim >= self.next) {
-            self.lag.set(journal.bytes);
-        }
+        self.uploads.metrics.lag.observe(&status);
         let progress = Progress {
             next: self.next,
             end: self.end(journal),
@@ -257,7 +190,9 @@ impl<'a> JournalUpload<'a> {
 
     fn learn(&mut self, task: Task) {
         self.next = self.next.max(task.trim);
-        self.task = task;
+        // An older description may come behind a newer one; a journal's end never changes.
+        let sealed_end = task.sealed_end.or(self.task.sealed_end);
+        self.task = Task { sealed_end, ..task };
     }
 
     /// How far entries are committed.
@@ -297,40 +232,40 @@ impl<'a> JournalUpload<'a> {
         let begin = uploads.clock().now();
         let permit = uploads.permits.acquire(bytes.min(uploads.config.batch_bytes.0)).await;
         let entries = self.read(wal, device, LsnRange::new(self.next, end)).await?;
-        let streams = uploads
-            .session
-            .controller()
-            .objects
-            .stream_uploads(plan::streams(&entries))
+        let streams = plan::streams(&entries);
+        let states = uploads
+            .states
+            .load(uploads.controller().objects.stream_uploads(streams).await?)
             .await?;
-        let states = uploads.states.load(streams).await?;
+        let now_ms = uploads.clock().wall_ms();
         let Plan {
             lsns,
             entry_bytes,
             mut streams,
             waits_for,
-        } = plan::plan(self.next, &entries, states, uploads.clock().wall_ms())?;
+        } = plan::plan(self.next, &entries, states, now_ms)?;
         drop(entries);
         if lsns.is_empty() {
             tracing::debug!(journal = %self.task.journal, stream = ?waits_for, "waits for another journal's upload");
             uploads.metrics.attempts.with_label_values(&["waiting"]).inc();
             return Ok(Step::Waiting);
         }
-        let expired_ms = uploads
-            .clock()
-            .wall_ms()
-            .saturating_sub_unsigned(uploads.config.producer_expiration.0);
-        streams
-            .iter_mut()
-            .for_each(|part| part.state.expire_producers(expired_ms));
-        let (objects, states) = self.put(streams, permit).await?;
+        let expired_ms = now_ms.saturating_sub_unsigned(uploads.config.producer_expiration.0);
+        for part in &mut streams {
+            part.state.expire_producers(expired_ms);
+        }
+        let put = uploads.put(self.lease, streams, permit).await;
+        let Put { objects, states } = put.map_err(|PutFailed { error, prepared }| {
+            self.abandon(prepared);
+            error
+        })?;
         let object_bytes = objects.iter().map(|object| object.size_bytes).sum();
         uploads.metrics.objects.inc_by(objects.len() as u64);
         self.commit(lsns, objects).await?;
         for (stream, state) in states {
             uploads.states.keep(stream, state);
         }
-        self.lag.sub(entry_bytes);
+        uploads.metrics.lag.committed(self.task.journal, lsns.end, entry_bytes);
         self.backoff.succeeded();
         uploads.metrics.attempts.with_label_values(&["ok"]).inc();
         uploads.metrics.bytes.inc_by(object_bytes);
@@ -339,8 +274,12 @@ impl<'a> JournalUpload<'a> {
             .seconds
             .observe((self.last_commit - begin).as_secs_f64());
         tracing::debug!(journal = %self.task.journal, %lsns, object_bytes, "uploaded");
-        let finished = self.task.sealed_end == Some(self.next);
-        Ok(if finished { Step::Finished } else { Step::Uploaded })
+        Ok(if self.task.sealed_end == Some(self.next) {
+            uploads.metrics.lag.finished(self.task.journal);
+            Step::Finished
+        } else {
+            Step::Uploaded
+        })
     }
 
     /// Entries from the start of `range`, at least one, up to `batch_bytes`.
@@ -373,51 +312,9 @@ impl<'a> JournalUpload<'a> {
         Ok(entries)
     }
 
-    /// Puts the streams' parts in objects, which are durable then; answers with what to commit, and the states behind it.
-    async fn put(
-        &mut self,
-        streams: Vec<StreamPart>,
-        permit: BytePermit,
-    ) -> Result<(Vec<CommittedObject>, Vec<(StreamId, PartitionState)>), Error> {
-        let uploads = self.uploads;
-        let groups = plan::objects(streams, uploads.config.stream_object_bytes.0);
-        if groups.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
-        }
-        let request = PrepareObjects {
-            lease: self.lease,
-            count: groups.len() as u32,
-        };
-        let prepared = uploads
-            .session
-            .controller()
-            .objects
-            .prepare_objects(uploads.session.caller(), request)
-            .await?;
-        assert_eq!(
-            prepared.len(),
-            groups.len(),
-            "the controller prepares as many objects as asked for"
-        );
-        let (permit, mut committed, mut states, mut puts) = (Arc::new(permit), Vec::new(), Vec::new(), Vec::new());
-        for (prepared, streams) in prepared.iter().zip(groups) {
-            let mut object = plan::encode(streams);
-            committed.push(describe(prepared, &object));
-            states.extend(object.streams.drain(..).map(|part| (part.stream, part.state)));
-            puts.push(uploads.put(prepared.key.clone(), object, permit.clone()));
-        }
-        drop(permit);
-        // All of them, also behind a failure: what was begun is no longer running when this is tried again.
-        if let Some(error) = join_all(puts).await.into_iter().find_map(Result::err) {
-            self.abandon(prepared.iter().map(|prepared| prepared.object));
-            return Err(error);
-        }
-        Ok((committed, states))
-    }
-
     /// Commits, as often as it takes to know whether it happened.
     async fn commit(&mut self, lsns: LsnRange, objects: Vec<CommittedObject>) -> Result<(), Error> {
-        let session = &self.uploads.session;
+        let (session, clock) = (&self.uploads.session, self.uploads.clock());
         let request = CommitObjects {
             lease: self.lease,
             source: CommitSource::Journals(vec![(self.task.journal, lsns)]),
@@ -426,28 +323,21 @@ impl<'a> JournalUpload<'a> {
         };
         let mut backoff = Backoff::default();
         let refused = loop {
-            match session
-                .controller()
-                .objects
-                .commit_objects(session.caller(), request.clone())
-                .await
-            {
+            let objects = &session.controller().objects;
+            match objects.commit_objects(session.caller(), request.clone()).await {
                 Ok(_) => {
                     self.next = lsns.end;
-                    self.last_commit = self.uploads.clock().now();
+                    self.last_commit = clock.now();
                     return Ok(());
                 }
                 Err(error) if may_repeat(&error) => {
                     tracing::debug!(%error, journal = %self.task.journal, "commit is repeated");
-                    self.uploads
-                        .clock()
-                        .sleep(backoff.failed(&session.runtime().random))
-                        .await;
+                    clock.sleep(backoff.failed(&session.runtime().random)).await;
                 }
                 Err(error) => break error,
             }
         };
-        self.abandon(request.abandoned.into_iter());
+        self.abandon(request.abandoned);
         self.abandon(request.objects.iter().map(|object| object.object));
         if let tailwater_rpc::Error::OffsetNotMatched { journal, trim } = refused
             && journal == self.task.journal
@@ -460,12 +350,13 @@ impl<'a> JournalUpload<'a> {
     /// Tells the controller that a sealed journal has nothing (more) to upload.
     async fn finish(&mut self) -> Result<Step, Error> {
         self.commit(LsnRange::new(self.next, self.next), Vec::new()).await?;
+        self.uploads.metrics.lag.finished(self.task.journal);
         Ok(Step::Finished)
     }
 
-    fn abandon(&mut self, objects: impl Iterator<Item = ObjectId>) {
+    fn abandon(&mut self, objects: impl IntoIterator<Item = ObjectId>) {
         let room = MAX_ABANDONED.saturating_sub(self.abandoned.len());
-        self.abandoned.extend(objects.take(room));
+        self.abandoned.extend(objects.into_iter().take(room));
     }
 
     /// Reports a failure; answers how long to wait.
@@ -473,7 +364,7 @@ impl<'a> JournalUpload<'a> {
         let pause = self.backoff.failed(&self.uploads.session.runtime().random);
         self.uploads.metrics.attempts.with_label_values(&["failed"]).inc();
         let (journal, failures) = (self.task.journal, self.backoff.failures());
-        if error.kind() == Kind::Corrupt {
+        if needs_a_person(error) {
             tracing::error!(%journal, failures, %error, "journal can't be uploaded");
         } else {
             tracing::warn!(%journal, failures, %error, "upload failed, it will be tried again");
@@ -482,34 +373,11 @@ impl<'a> JournalUpload<'a> {
     }
 }
 
-fn may_repeat(error: &tailwater_rpc::Error) -> bool {
-    error.outcome() == Outcome::Unknown || matches!(error.kind(), Kind::Unavailable | Kind::Throttled)
+/// Trying again doesn't mend it, whatever the store or the WAL does meanwhile.
+fn needs_a_person(error: &Error) -> bool {
+    error.kind() == Kind::Corrupt || matches!(error, Error::Store(error) if error.kind() == Kind::Invalid)
 }
 
-/// The object as it is committed.
-fn describe(prepared: &PreparedObject, object: &PlannedObject) -> CommittedObject {
-    let streams = object
-        .streams
-        .iter()
-        .zip(&object.encoded.snapshots)
-        .map(|(part, place)| CommittedStream {
-            stream: part.stream,
-            range: part.range,
-            // Without transactions, all that is committed is stable.
-            stable_end: part.range.end,
-            max_timestamp_ms: part.max_timestamp_ms,
-            bytes: part.bytes,
-            snapshot: Some(SnapshotAt {
-                object: prepared.object,
-                key: prepared.key.clone(),
-                position: place.position,
-                length: place.length,
-                crc: place.crc,
-            }),
-        });
-    CommittedObject {
-        object: prepared.object,
-        size_bytes: object.encoded.size_bytes,
-        streams: streams.collect(),
-    }
+fn may_repeat(error: &tailwater_rpc::Error) -> bool {
+    error.outcome() == Outcome::Unknown || matches!(error.kind(), Kind::Unavailable | Kind::Throttled)
 }
