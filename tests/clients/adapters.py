@@ -131,9 +131,7 @@ class ConfluentConsumer:
         found = []
         for message in self.inner.consume(500, POLL_S):
             if message.error() is not None:
-                if not message.error().retriable():
-                    raise RuntimeError(f"consuming failed: {message.error()}")
-                continue
+                raise RuntimeError(f"consuming failed: {message.error()}")
             kind, timestamp_ms = message.timestamp()
             if kind != TIMESTAMP_CREATE_TIME:
                 raise RuntimeError(f"timestamp type {kind} at {message.partition()}/{message.offset()}, expected create time")

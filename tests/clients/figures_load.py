@@ -21,7 +21,7 @@ NO_PROGRESS_S = 60
 
 
 def produce(given) -> tuple:
-    admin = AdminClient({"bootstrap.servers": given.bootstrap})
+    admin = AdminClient({"bootstrap.servers": given.bootstrap, "log_level": 2})
     admin.create_topics([NewTopic(given.topic, PARTITIONS, 1)])[given.topic].result(timeout=60)
     failed = []
     producer = Producer(

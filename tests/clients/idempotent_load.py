@@ -149,7 +149,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
 
-    admin = AdminClient({"bootstrap.servers": given.bootstrap})
+    admin = AdminClient({"bootstrap.servers": given.bootstrap, "log_level": 2})
     admin.create_topics([NewTopic(given.topic, given.partitions, 1)])[given.topic].result(timeout=60)
 
     writer = Writer(given.history)

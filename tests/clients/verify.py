@@ -13,12 +13,24 @@ import json
 import sys
 import time
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from history import History, Value
 
 NO_PROGRESS_S = 120
 CALL_TIMEOUT_S = 60
+# What a server that was just started may answer; librdkafka goes on by itself, or the question is asked again.
+TRANSIENT = {
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.REQUEST_TIMED_OUT,
+}
 
 
 class Log:
@@ -49,6 +61,18 @@ class Log:
         self.offset_of[value] = offset
 
 
+def patiently(what: str, ask):
+    """Asks until there is an answer other than one that a server gives while it starts."""
+    until = time.monotonic() + NO_PROGRESS_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in TRANSIENT or time.monotonic() > until:
+                raise RuntimeError(f"{what}: {error}") from error
+            time.sleep(0.1)
+
+
 def read_all(given, history: History, anomalies: list) -> dict:
     consumer = Consumer(
         {
@@ -60,10 +84,11 @@ def read_all(given, history: History, anomalies: list) -> dict:
             "log_level": 2,
         }
     )
-    topic = consumer.list_topics(given.topic, timeout=CALL_TIMEOUT_S).topics[given.topic]
+    found = patiently("metadata", lambda: consumer.list_topics(given.topic, timeout=CALL_TIMEOUT_S))
     logs, ends = {}, {}
-    for partition in topic.partitions:
-        start, ends[partition] = consumer.get_watermark_offsets(TopicPartition(given.topic, partition), timeout=CALL_TIMEOUT_S)
+    for partition in found.topics[given.topic].partitions:
+        at = TopicPartition(given.topic, partition)
+        start, ends[partition] = patiently("ends", lambda at=at: consumer.get_watermark_offsets(at, timeout=CALL_TIMEOUT_S))
         if start != 0:
             anomalies.append(f"partition {partition} starts at {start}")
         logs[partition] = Log(partition, history, anomalies)
@@ -75,7 +100,7 @@ def read_all(given, history: History, anomalies: list) -> dict:
             if message.error() is None:
                 logs[message.partition()].take(message.offset(), message.value())
                 since = time.monotonic()
-            elif not message.error().retriable():
+            elif message.error().code() not in TRANSIENT:
                 anomalies.append(f"reading failed: {message.error()}")
         if time.monotonic() - since > NO_PROGRESS_S:
             at = {partition: log.next for partition, log in logs.items()}
@@ -86,9 +111,10 @@ def read_all(given, history: History, anomalies: list) -> dict:
 
 
 def check_group(given, history: History, anomalies: list) -> None:
-    admin = AdminClient({"bootstrap.servers": given.bootstrap})
+    admin = AdminClient({"bootstrap.servers": given.bootstrap, "log_level": 2})
     asked = ConsumerGroupTopicPartitions(given.group, [TopicPartition(given.topic, p) for p in history.tried])
-    answer = admin.list_consumer_group_offsets([asked], request_timeout=CALL_TIMEOUT_S)[given.group].result()
+    ask = lambda: admin.list_consumer_group_offsets([asked], request_timeout=CALL_TIMEOUT_S)[given.group].result()  # noqa: E731
+    answer = patiently("group offsets", ask)
     for tp in answer.topic_partitions:
         low, high = history.committed[tp.partition], history.tried[tp.partition]
         # A load that goes on may have committed more since its history was read.
@@ -105,8 +131,8 @@ def main() -> int:
     arguments.add_argument("--final", action="store_true")
     given = arguments.parse_args()
 
+    # Read before the ends are asked for: everything acknowledged by now must lie below them.
     history, anomalies = History(given.history), []
-    # Before the ends are asked for: everything acknowledged by now must lie below them.
     logs = read_all(given, history, anomalies)
     for value, offset in history.acked.items():
         found = logs[value.partition].offset_of.get(value) if value.partition in logs else None
@@ -120,14 +146,9 @@ def main() -> int:
         open_ = len(history.sent) - len(history.acked) - len(history.failed)
         if open_:
             anomalies.append(f"{open_} records have no outcome")
-    if not given.final:
-        # Sent since the history was read, but never something that nobody sent: `take` has checked the content.
-        history = History(given.history)
+        anomalies += [f"{value} was never sent" for log in logs.values() for value in log.offset_of if value not in history.sent]
     anomalies += history.violations
     anomalies += [f"{value} failed: {error}" for value, error in list(history.failed.items())[:5]]
-    if given.final:
-        for log in logs.values():
-            anomalies += [f"{value} was never sent" for value in log.offset_of if value not in history.sent]
 
     read = sum(len(log.offset_of) for log in logs.values())
     print(json.dumps({"read": read, "acked": len(history.acked), "sent": len(history.sent), "anomalies": len(anomalies)}))
