@@ -4,8 +4,8 @@
 //! is done again by the next holder. Does not own: which journals and objects there are, when space is freed (the
 //! controller, by the trim LSN that a commit moves).
 //!
-//! - [`upload`] takes a journal's entries from its trim LSN to objects, batch by batch.
-//! - [`gc`] deletes what the controller's deletion tasks name.
+//! - `upload` takes a journal's entries from its trim LSN to objects, batch by batch.
+//! - `gc` deletes what the controller's deletion tasks name.
 
 mod backoff;
 mod config;
