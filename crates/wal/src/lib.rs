@@ -10,6 +10,8 @@ mod device;
 mod error;
 mod journal;
 mod service;
+#[cfg(test)]
+mod testing;
 
 pub use config::Config;
 pub use error::Error;

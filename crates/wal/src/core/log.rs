@@ -38,6 +38,7 @@ pub(crate) struct Core {
     journals: BTreeMap<JournalId, Journal>,
     queue: VecDeque<Queued>,
     last_ticket: Ticket,
+    completed: Ticket,
     attachments: u64,
     /// What entries in memory are charged with.
     memory_bytes: u64,
@@ -82,6 +83,7 @@ impl Core {
             journals,
             queue: VecDeque::new(),
             last_ticket: Ticket::NONE,
+            completed: Ticket::NONE,
             attachments: 0,
             memory_bytes: 0,
             trim_due: true,
@@ -107,11 +109,13 @@ impl Core {
 
     /// The largest encoded entry that a journal alone on this device can ever have credit for.
     pub(crate) fn max_entry_bytes(&self) -> usize {
-        let room = usize::try_from(self.share(1)).unwrap_or(usize::MAX);
+        let (max, share) = (self.limits.max_entry_bytes, self.share(1));
+        if entry_cost(max) <= share {
+            return max;
+        }
         // A cost is at most two blocks and 1/256 above the bytes.
-        self.limits
-            .max_entry_bytes
-            .min(room.saturating_sub(room / 128 + 2 * 4096))
+        let room = usize::try_from(share).unwrap_or(usize::MAX);
+        room.saturating_sub(room / 128 + 2 * 4096)
     }
 
     /// Opens a journal or finds it open. It may be attached to once the ticket is durable.
@@ -316,17 +320,17 @@ impl Core {
         self.queue.drain(..count).collect()
     }
 
+    /// Something is queued, or the trim position may be able to move.
     pub(crate) fn has_work(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || self.trim_due
     }
 
     /// A group is durable, each at its place, and the log ends at `head`. Tells the writers. Answers the last ticket.
     pub(crate) fn complete(&mut self, group: Vec<(Queued, Placed)>, head: u64, now: Instant) -> Ticket {
         let cost = group.iter().map(|(queued, _)| queued.cost).sum();
         self.space.written(cost, head);
-        let mut last = Ticket::NONE;
         for (queued, placed) in group {
-            last = queued.ticket;
+            self.completed = queued.ticket;
             match queued.work {
                 Work::Entry { entry, attachment } => {
                     let journal = self.journal_mut(entry.header().journal);
@@ -341,7 +345,7 @@ impl Core {
         }
         self.evict();
         self.grant();
-        last
+        self.completed
     }
 
     fn record_durable(&mut self, record: &JournalRecord, write: u64) {
@@ -368,7 +372,7 @@ impl Core {
 
     /// Where the trim position can go now that it couldn't before. Copies old journal records forward where that helps;
     /// their completion asks again.
-    pub(crate) fn next_trim(&mut self, completed: Ticket) -> Option<u64> {
+    pub(crate) fn next_trim(&mut self) -> Option<u64> {
         if !std::mem::take(&mut self.trim_due) {
             return None;
         }
@@ -384,12 +388,13 @@ impl Core {
             .filter_map(Journal::record_write)
             .fold(entries, u64::min);
         if entries - all >= self.space.ring_bytes() / COPY_GAIN_ONE_IN {
-            self.copy_records_below(entries, completed);
+            self.copy_records_below(entries);
         }
         (all > self.space.trim()).then_some(all)
     }
 
-    fn copy_records_below(&mut self, position: u64, completed: Ticket) {
+    fn copy_records_below(&mut self, position: u64) {
+        let completed = self.completed;
         let stale = |journal: &&Journal| {
             journal.record_write().is_some_and(|write| write < position) && journal.record_ticket() <= completed
         };

@@ -8,7 +8,9 @@ mod space;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use log::{Core, FoundSlice, Limits, Work};
+#[cfg(test)]
+pub(crate) use log::Attached;
+pub(crate) use log::{Core, FoundSlice, Limits, Queued, Work};
 pub(crate) use space::Space;
 
 /// Numbers what is queued: everything up to a ticket is durable before anything behind it.

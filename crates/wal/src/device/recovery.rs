@@ -7,14 +7,14 @@
 use std::sync::Arc;
 
 use tailwater_format::device::{
-    BLOCK_BYTES, Fragment, MAX_WRITE_BYTES, RecordKind, Superblock, WRITE_HEADER_BYTES, WriteHeader, fragments,
+    BLOCK_BYTES, Fragment, RecordKind, Superblock, WRITE_HEADER_BYTES, WriteHeader, fragments,
 };
 use tailwater_format::entry::EntryHeader;
 use tailwater_format::{FormatError, device::JournalRecord};
 use tailwater_runtime::{AlignedBuf, Device, DeviceError};
 use tailwater_types::DeviceEpoch;
 
-use super::{Extent, Geometry, Placed};
+use super::{Extent, Found, Geometry, Placed};
 use crate::Error;
 
 const CHUNK_BYTES: usize = 4 << 20;
@@ -37,14 +37,15 @@ pub(crate) struct Log {
     pub(crate) records: u64,
 }
 
-/// Hands every whole record to `visit`, in order, and ends with a flush. `superblock` is the one that the earlier life
-/// left; what `visit` refuses is damage.
+/// Hands every whole record to `visit`, in order, and ends with a flush. `superblocks` is as the earlier life left it;
+/// what `visit` refuses is damage.
 pub(crate) fn recover(
     device: &Arc<dyn Device>,
     name: &str,
-    superblock: &Superblock,
+    superblocks: &Found,
     visit: impl FnMut(Record, Placed) -> Result<(), String>,
 ) -> Result<Log, Error> {
+    let superblock = &superblocks.superblock;
     let geometry = Geometry::of(superblock.capacity_bytes);
     let (trim, flushed) = (superblock.trim, superblock.flushed);
     let damaged = |position, detail| Error::Damaged {
@@ -94,24 +95,45 @@ pub(crate) fn recover(
         let detail = format!("no valid write, but the superblock says that the log was flushed up to {flushed}");
         return Err(damaged(head, detail));
     }
-    let mut behind = head + BLOCK_BYTES;
-    while behind < end.min(head + superblock.window_bytes) {
-        if let Some((leftover, _)) = ring.valid_write(superblock, behind, DeviceEpoch(0))?
-            && leftover.flushed > head
-        {
-            let detail = format!(
-                "no valid write, but one at {behind} says that the log was flushed up to {}",
-                leftover.flushed
-            );
-            return Err(damaged(head, detail));
+    // If the other slot can't be read, the superblock may be an old one: then the log itself must not know better.
+    let behind_end = if superblocks.is_certain() {
+        end.min(head + superblock.window_bytes)
+    } else {
+        end
+    };
+    for behind in (head..behind_end).step_by(BLOCK_BYTES as usize) {
+        if let Some(write) = ring.any_write(superblock, behind)? {
+            refuse_behind(head, behind, &write, superblock).map_err(|detail| damaged(head, detail))?;
         }
-        behind += BLOCK_BYTES;
     }
     device.flush()?;
     Ok(Log {
         head,
         records: records.records,
     })
+}
+
+/// Whether a write found at `position`, behind the log's end at `head`, can be an honest leftover.
+fn refuse_behind(head: u64, position: u64, write: &WriteHeader, superblock: &Superblock) -> Result<(), String> {
+    let WriteHeader {
+        position: written_at,
+        flushed,
+        epoch,
+        ..
+    } = *write;
+    if written_at == position && flushed > head {
+        return Err(format!(
+            "no valid write, but one at {written_at} says that the log was flushed up to {flushed}"
+        ));
+    }
+    if written_at > position || epoch > superblock.epoch {
+        return Err(format!(
+            "a write at {written_at} under epoch {epoch} is newer than the superblock (trim position {}, epoch {}): \
+             a newer superblock is lost",
+            superblock.trim, superblock.epoch
+        ));
+    }
+    Ok(())
 }
 
 /// A window on the ring that moves forward.
@@ -133,6 +155,19 @@ impl Ring<'_> {
         position: u64,
         epoch: DeviceEpoch,
     ) -> Result<Option<(WriteHeader, &[u8])>, DeviceError> {
+        let Some(header) = self.any_write(superblock, position)? else {
+            return Ok(None);
+        };
+        if header.position != position || header.epoch < epoch {
+            return Ok(None);
+        }
+        let write = self.bytes(position, header.bytes())?;
+        let payload = &write[WRITE_HEADER_BYTES..][..header.payload_bytes as usize];
+        Ok(Some((header, payload)))
+    }
+
+    /// The whole write at the place of `position`, of whatever lap and life of this device.
+    fn any_write(&mut self, superblock: &Superblock, position: u64) -> Result<Option<WriteHeader>, DeviceError> {
         let room = (self.end - position).min(self.geometry.before_wrap(position));
         if room == 0 {
             return Ok(None);
@@ -141,17 +176,13 @@ impl Ring<'_> {
         let Ok(header) = WriteHeader::peek(block) else {
             return Ok(None);
         };
-        let bytes = header.bytes();
-        let is_here = header.device == superblock.device && header.position == position && header.epoch >= epoch;
-        if !is_here || bytes as u64 > room || bytes > MAX_WRITE_BYTES {
+        let is_here =
+            header.device == superblock.device && self.geometry.byte(header.position) == self.geometry.byte(position);
+        if !is_here || header.bytes() as u64 > room {
             return Ok(None);
         }
-        let write = self.bytes(position, bytes)?;
-        if WriteHeader::decode(write).is_err() {
-            return Ok(None);
-        }
-        let payload = &write[WRITE_HEADER_BYTES..][..header.payload_bytes as usize];
-        Ok(Some((header, payload)))
+        let write = self.bytes(position, header.bytes())?;
+        Ok(WriteHeader::decode(write).is_ok().then_some(header))
     }
 
     /// `length` bytes at `position`, which the ring has before it wraps.

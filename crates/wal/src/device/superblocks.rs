@@ -23,6 +23,21 @@ pub(crate) struct Superblocks {
     slot: AlignedBuf,
 }
 
+/// The superblock that an earlier life left.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) superblock: Superblock,
+    /// The other slot can't be read: it may have been the newer one.
+    other_is_lost: bool,
+}
+
+impl Found {
+    /// It is surely the newest that was flushed.
+    pub(crate) fn is_certain(&self) -> bool {
+        !self.other_is_lost
+    }
+}
+
 impl Superblocks {
     /// Recognises the device as this node's, or formats it if it is blank. `name` is what messages call it; `fresh` is
     /// the id that a blank one gets.
@@ -32,10 +47,11 @@ impl Superblocks {
         node: NodeId,
         fresh: DeviceId,
         window_bytes: u64,
-    ) -> Result<Self, Error> {
-        let slot = AlignedBuf::zeroed(SUPERBLOCK_BYTES);
-        let Some(current) = load(device.as_ref(), name)? else {
-            let current = Superblock {
+    ) -> Result<(Self, Found), Error> {
+        let found = load(device.as_ref(), name)?;
+        let is_blank = found.is_none();
+        let found = found.unwrap_or_else(|| Found {
+            superblock: Superblock {
                 sequence: 0,
                 device: fresh,
                 cluster: None,
@@ -46,11 +62,10 @@ impl Superblocks {
                 flushed: 0,
                 window_bytes,
                 clean: true,
-            };
-            let mut superblocks = Self { device, current, slot };
-            superblocks.store(|_| {})?;
-            return Ok(superblocks);
-        };
+            },
+            other_is_lost: false,
+        });
+        let current = found.superblock.clone();
         if current.node != node {
             return Err(Error::OtherNode {
                 device: name.to_owned(),
@@ -66,7 +81,15 @@ impl Superblocks {
                 needed_bytes,
             });
         }
-        Ok(Self { device, current, slot })
+        let mut superblocks = Self {
+            device,
+            current,
+            slot: AlignedBuf::zeroed(SUPERBLOCK_BYTES),
+        };
+        if is_blank {
+            superblocks.store(|_| {})?;
+        }
+        Ok((superblocks, found))
     }
 
     pub(crate) fn current(&self) -> &Superblock {
@@ -111,19 +134,19 @@ pub(crate) fn open_file(path: &Path, capacity_bytes: u64) -> Result<FileDevice, 
 }
 
 /// The superblock that holds, or `None` on a blank device.
-fn load(device: &dyn Device, name: &str) -> Result<Option<Superblock>, Error> {
+fn load(device: &dyn Device, name: &str) -> Result<Option<Found>, Error> {
     let mut slots = AlignedBuf::zeroed(SUPERBLOCK_SLOTS as usize * SUPERBLOCK_BYTES);
     device.read_at(&mut slots, 0)?;
     let mut best: Option<Superblock> = None;
-    let mut failure = None;
+    let (mut failure, mut valid, mut zeros) = (None, 0, 0);
     for slot in slots.chunks(SUPERBLOCK_BYTES) {
         match Superblock::decode(slot) {
             Ok(found) => {
+                valid += 1;
                 if best.as_ref().is_none_or(|best| best.sequence < found.sequence) {
                     best = Some(found);
                 }
             }
-            Err(FormatError::Magic { .. }) => {}
             // Newer software was here: the other slot is older than what it did.
             Err(source @ FormatError::Version { .. }) => {
                 return Err(Error::Superblock {
@@ -131,20 +154,28 @@ fn load(device: &dyn Device, name: &str) -> Result<Option<Superblock>, Error> {
                     source,
                 });
             }
+            Err(FormatError::Magic { .. }) if slot.iter().all(|&byte| byte == 0) => zeros += 1,
+            Err(FormatError::Magic { .. }) => {}
             Err(source) => failure = Some(source),
         }
     }
+    let device_name = || name.to_owned();
     match (best, failure) {
-        (Some(best), _) => Ok(Some(best)),
+        (Some(superblock), _) => {
+            // The first superblock of all stands beside a slot that was never written.
+            let is_first = superblock.sequence == 1 && zeros == 1;
+            Ok(Some(Found {
+                superblock,
+                other_is_lost: valid == 1 && !is_first,
+            }))
+        }
         (None, Some(source)) => Err(Error::Superblock {
-            device: name.to_owned(),
+            device: device_name(),
             source,
         }),
         // A creation can be cut off before its first superblock; then there are only zeros.
         (None, None) if is_blank(device)? => Ok(None),
-        (None, None) => Err(Error::NotOurs {
-            device: name.to_owned(),
-        }),
+        (None, None) => Err(Error::NotOurs { device: device_name() }),
     }
 }
 

@@ -5,8 +5,6 @@
 
 mod index;
 mod replay;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -72,6 +72,11 @@ impl Replay {
             let Some((record, write)) = found.record else {
                 return Err(format!("journal {id} has entries up to LSN {next}, but no opening"));
             };
+            // Earlier records may name a trim LSN below what the ring still has; the newest may not.
+            if found.base > record.trim {
+                let (trim, base) = (record.trim, found.base);
+                return Err(format!("journal {id}: entries [{trim}, {base}) are missing"));
+            }
             let mut journal = Journal::new(id, record.opening);
             journal.bytes = found.slots.iter().map(|slot| slot.bytes).sum();
             (journal.trim, journal.trim_version) = (record.trim, record.trim_version);
@@ -123,10 +128,6 @@ impl Found {
         }
         if self.next.is_none() {
             self.base = next;
-        }
-        if self.base > record.trim {
-            let (trim, base) = (record.trim, self.base);
-            return Err(format!("journal {journal}: entries [{trim}, {base}) are missing"));
         }
         if record.trim > next || self.record.as_ref().is_some_and(|(last, _)| last.trim > record.trim) {
             return Err(format!(

@@ -12,7 +12,7 @@ use tailwater_runtime::{Clock, DeviceError, Tasks, tasks::EXIT_FATAL};
 use tailwater_types::Outcome;
 
 use super::shared::Shared;
-use crate::core::Work;
+use crate::core::{Queued, Work};
 use crate::device::{LogWriter, Superblocks};
 
 /// So long without work, the superblock is told how far the log is flushed.
@@ -101,12 +101,23 @@ impl Driver {
         }
     }
 
-    /// Writes, flushes and completes one group. False if there was nothing to do.
+    /// Writes, flushes and completes one group, then moves the trim position if it can. False if there was nothing to do.
     pub(crate) fn run_once(&mut self) -> Result<bool, DeviceError> {
         let group = self.shared.core.lock().take_group(self.group_bytes);
-        if group.is_empty() {
-            return Ok(false);
+        let has_group = !group.is_empty();
+        if has_group {
+            self.write(group)?;
         }
+        let trim = self.shared.core.lock().next_trim();
+        if let Some(trim) = trim {
+            self.store_trim(trim)?;
+        }
+        self.writer.zero_ahead()?;
+        self.shared.meters.show(&self.shared.core.lock());
+        Ok(has_group || trim.is_some())
+    }
+
+    fn write(&mut self, group: Vec<Queued>) -> Result<(), DeviceError> {
         let begun = self.clock.now();
         let mut done = Vec::with_capacity(group.len());
         let (mut entries, mut bytes) = (0, 0);
@@ -124,18 +135,10 @@ impl Driver {
         self.writer.flush()?;
         let now = self.clock.now();
         let records = done.len();
-        let (completed, trim) = {
-            let mut core = self.shared.core.lock();
-            let completed = core.complete(done, self.writer.head(), now);
-            (completed, core.next_trim(completed))
-        };
+        let completed = self.shared.core.lock().complete(done, self.writer.head(), now);
         self.shared
             .progress
             .send_modify(|progress| progress.completed = completed);
-        if let Some(trim) = trim {
-            self.store_trim(trim)?;
-        }
-        self.writer.zero_ahead()?;
         let meters = &self.shared.meters;
         meters.entries.inc_by(entries);
         meters.appended_bytes.inc_by(bytes);
@@ -143,8 +146,7 @@ impl Driver {
         meters
             .flush_seconds
             .observe(now.saturating_duration_since(begun).as_secs_f64());
-        meters.show(&self.shared.core.lock());
-        Ok(true)
+        Ok(())
     }
 
     /// Space below `trim` is free once a flushed superblock says so.
@@ -158,7 +160,7 @@ impl Driver {
     }
 
     /// Lets the superblock say how far the log is flushed: from then on damage below is told from a torn end.
-    fn settle(&mut self, clean: bool) -> Result<(), DeviceError> {
+    pub(crate) fn settle(&mut self, clean: bool) -> Result<(), DeviceError> {
         let flushed = self.writer.head();
         let current = self.superblocks.current();
         if current.flushed != flushed || current.clean != clean {

@@ -17,7 +17,7 @@ use super::port::WalService;
 use super::read::Reads;
 use super::shared::Shared;
 use crate::core::{Core, Limits, Space};
-use crate::device::{Geometry, LogReader, LogWriter, Superblocks, open_file, recover};
+use crate::device::{Found, Geometry, LogReader, LogWriter, Superblocks, open_file, recover};
 use crate::journal::Replay;
 use crate::{Config, Error};
 
@@ -54,38 +54,48 @@ pub async fn start_on(
     runtime: Runtime,
 ) -> Result<Arc<WalService>, Error> {
     let runtime = runtime.child("wal");
-    let log = DeviceLog { device, name, config };
+    let log = DeviceLog {
+        device,
+        name,
+        config,
+        max_write_bytes: MAX_WRITE_BYTES,
+    };
     let fresh = DeviceId::from_random(runtime.random.u128());
-    let opened = {
+    let (superblocks, found) = {
         let log = log.clone();
         blocking(&runtime, move || log.open(node, fresh)).await??
     };
-    let found = opened.current().clone();
-    if found.capacity_bytes != log.config.capacity.0 {
+    let superblock = found.superblock.clone();
+    if superblock.capacity_bytes != log.config.capacity.0 {
         tracing::info!(
             device = log.name,
-            capacity_bytes = found.capacity_bytes,
+            capacity_bytes = superblock.capacity_bytes,
             "the device keeps the size that it was made with"
         );
     }
-    let (registration, granted) = register(&log.name, &found, nodes.as_ref(), &runtime).await?;
+    let (registration, granted) = register(&log.name, &superblock, nodes.as_ref(), &runtime).await?;
     let superblocks = {
         let (log, cluster) = (log.clone(), registration.cluster);
-        blocking(&runtime, move || log.grant(opened, cluster, granted)).await??
+        blocking(&runtime, move || log.grant(superblocks, cluster, granted)).await??
     };
     let caller = Caller {
         node,
         node_epoch: registration.node_epoch,
         controller_epoch: registration.controller_epoch,
     };
-    nodes.confirm_device(caller, found.device, granted).await?;
-    let (id, capacity_bytes) = (found.device, found.capacity_bytes);
+    nodes.confirm_device(caller, superblock.device, granted).await?;
     let (shared, driver) = {
         let (log, clock, metrics) = (log.clone(), runtime.clock.clone(), runtime.metrics.clone());
         blocking(&runtime, move || log.recover(superblocks, &found, clock, &metrics)).await??
     };
-    let geometry = Geometry::of(capacity_bytes);
-    serve(log, (id, geometry), (shared, driver), (nodes, caller), runtime)
+    let geometry = Geometry::of(superblock.capacity_bytes);
+    serve(
+        log,
+        (superblock.device, geometry),
+        (shared, driver),
+        (nodes, caller),
+        runtime,
+    )
 }
 
 /// Registers the device as its superblock has it; the granted epoch is one that it never had.
@@ -176,13 +186,19 @@ pub(super) struct DeviceLog {
     pub(super) device: Arc<dyn Device>,
     pub(super) name: String,
     pub(super) config: Config,
+    pub(super) max_write_bytes: usize,
 }
 
 impl DeviceLog {
     /// Recognises or formats the device.
-    pub(super) fn open(&self, node: NodeId, fresh: DeviceId) -> Result<Superblocks, Error> {
+    pub(super) fn open(&self, node: NodeId, fresh: DeviceId) -> Result<(Superblocks, Found), Error> {
         let window = self.config.flush_window.0;
-        Superblocks::open(self.device.clone(), &self.name, node, fresh, window)
+        let (superblocks, found) = Superblocks::open(self.device.clone(), &self.name, node, fresh, window)?;
+        if !found.is_certain() {
+            // Before the next superblock takes the place of the lost one, and with it the only sign that there was one.
+            recover(&self.device, &self.name, &found, |_, _| Ok(()))?;
+        }
+        Ok((superblocks, found))
     }
 
     /// Makes the granted epoch durable. From here on no earlier life of the device can go on.
@@ -207,12 +223,13 @@ impl DeviceLog {
     pub(super) fn recover(
         &self,
         mut superblocks: Superblocks,
-        found: &Superblock,
+        found: &Found,
         clock: Clock,
         metrics: &Metrics,
     ) -> Result<(Arc<Shared>, Driver), Error> {
         let begun = clock.now();
-        let geometry = Geometry::of(found.capacity_bytes);
+        let before = &found.superblock;
+        let geometry = Geometry::of(before.capacity_bytes);
         let mut replay = Replay::new(begun);
         let visit = |record, placed| replay.visit(record, placed);
         let log = recover(&self.device, &self.name, found, visit)?;
@@ -226,14 +243,14 @@ impl DeviceLog {
         superblocks.store(|superblock| (superblock.flushed, superblock.window_bytes) = (log.head, window))?;
         tracing::info!(
             device = self.name,
-            was_clean = found.clean,
+            was_clean = before.clean,
             journals = journals.len(),
             records = log.records,
-            bytes = log.head - found.trim,
+            bytes = log.head - before.trim,
             took_ms = clock.now().saturating_duration_since(begun).as_millis() as u64,
             "recovered"
         );
-        let positions = (found.trim, log.head);
+        let positions = (before.trim, log.head);
         let space = Space::new(geometry.ring_bytes(), self.config.reserve_percent, positions);
         let limits = Limits {
             credit_window_bytes: self.config.credit_window.0,
@@ -249,9 +266,9 @@ impl DeviceLog {
         let writer = LogWriter::new(
             device,
             geometry,
-            (found.device, epoch),
+            (before.device, epoch),
             positions,
-            MAX_WRITE_BYTES,
+            self.max_write_bytes,
             window,
         );
         let group_bytes = GROUP_BYTES.min(window);
