@@ -50,7 +50,10 @@ impl Pass {
             bytes => Some(handler.cold_bytes.acquire(bytes.min(max_bytes) as u64).await),
         };
         let reads = targets.iter().enumerate().filter(|(_, target)| target.is_cold());
-        let reads = reads.map(|(at, target)| async move { (at, target.read(max_bytes, true).await) });
+        // Collected: the closures' types would make this future one that can't be shown to be `Send`.
+        let reads: Vec<_> = reads
+            .map(|(at, target)| async move { (at, target.read(max_bytes, true).await) })
+            .collect();
         // They come in request order: whichever is first is the one that may be larger than allowed.
         let mut cold = stream::iter(reads).buffered(COLD_READS).peekable();
         let mut pass = Self {

@@ -1,1 +1,382 @@
+use std::time::Duration;
 
+use proptest::prelude::*;
+use tailwater_log::Refusal;
+use tailwater_types::{LeaderEpoch, Lsn};
+
+use super::*;
+use crate::config::Config;
+use crate::session::EXIT_FENCED;
+use crate::testing::{Fixture, START_MS, append, batch, commit, idempotent, values_from};
+
+#[allow(clippy::disallowed_methods, reason = "a test's own task")]
+fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    tokio::spawn(future)
+}
+
+fn value(number: usize, bytes: usize) -> Vec<u8> {
+    format!("{number:08}").into_bytes().repeat(bytes.div_ceil(8))
+}
+
+/// Rule 3: offsets are dense, and what is acknowledged is where the batch really lies.
+#[tokio::test(start_paused = true)]
+async fn rule_3_offsets_are_dense() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let mut next = 0;
+    for number in 0..20usize {
+        let values: Vec<Vec<u8>> = (0..number % 3 + 1).map(|_| value(number, 16)).collect();
+        let values: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
+        assert_eq!(commit(&partition, batch(&values)).await, Offset(next));
+        next += values.len() as i64;
+        assert_eq!(partition.high_watermark(), Offset(next));
+    }
+    let read = values_from(&partition, 0).await;
+    let offsets: Vec<i64> = read.iter().map(|(offset, _)| *offset).collect();
+    assert_eq!(offsets, (0..next).collect::<Vec<_>>());
+}
+
+/// What isn't durable is neither acknowledged nor served.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_served_before_it_is_committed() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    commit(&partition, batch(&[b"first"])).await;
+    fixture.wal.hold();
+    let second = append(&partition, batch(&[b"second"])).await.unwrap();
+    assert_eq!(second.base_offset(), Offset(1));
+    let committed = spawn(second.committed());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!committed.is_finished());
+    assert_eq!((partition.high_watermark(), partition.log_end()), (Offset(1), Offset(2)));
+    assert_eq!(values_from(&partition, 0).await.len(), 1);
+    fixture.wal.release();
+    assert_eq!(committed.await.unwrap().unwrap().base_offset, Offset(1));
+    assert_eq!(values_from(&partition, 0).await.len(), 2);
+}
+
+/// Rule 12: a repeat of a batch in flight is answered when the first one commits, with the first one's offset; a batch
+/// out of turn is refused.
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_repeat_in_flight_waits_for_the_first() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    commit(&partition, idempotent(0, 3)).await;
+    fixture.wal.hold();
+    let first = append(&partition, idempotent(3, 2)).await.unwrap();
+    let repeat = append(&partition, idempotent(3, 2)).await.unwrap();
+    let third = append(&partition, idempotent(5, 1)).await.unwrap();
+    let refused = append(&partition, idempotent(9, 1)).await.unwrap_err();
+    assert!(matches!(
+        refused,
+        AppendError::Refused(Refusal::OutOfOrderSequence { expected: 6, .. })
+    ));
+    let repeat = spawn(repeat.committed());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!repeat.is_finished());
+    fixture.wal.release();
+    let repeat = repeat.await.unwrap().unwrap();
+    assert!(repeat.duplicate);
+    assert_eq!(repeat.base_offset, Offset(3));
+    assert_eq!(first.committed().await.unwrap().base_offset, Offset(3));
+    assert_eq!(third.committed().await.unwrap().base_offset, Offset(5));
+    let late = append(&partition, idempotent(0, 3)).await.unwrap().committed().await.unwrap();
+    assert_eq!((late.base_offset, late.duplicate), (Offset(0), true));
+    assert_eq!(partition.log_end(), Offset(6));
+}
+
+/// Without credit an append ends in time with nothing assigned; when there is room again appends go on where they were.
+#[tokio::test(start_paused = true)]
+async fn an_append_without_credit_assigns_nothing() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    commit(&partition, batch(&[b"first"])).await;
+    fixture.wal.hold();
+    let large = value(1, 1 << 20);
+    let mut taken = Vec::new();
+    let refused = loop {
+        match append(&partition, batch(&[&large])).await {
+            Ok(appended) => taken.push(appended),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, AppendError::TimedOut);
+    assert!(taken.len() > 4, "the window has room for several");
+    assert_eq!(partition.log_end(), Offset(1 + taken.len() as i64));
+    fixture.wal.release();
+    for appended in taken {
+        appended.committed().await.unwrap();
+    }
+    let end = partition.log_end();
+    assert_eq!(commit(&partition, batch(&[b"after"])).await, end);
+}
+
+/// When the WAL goes away and comes back, what was in flight is sent again: it commits once, in order, at its offsets.
+#[tokio::test(start_paused = true)]
+async fn what_was_in_flight_survives_a_restart_of_the_wal() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    commit(&partition, batch(&[b"0"])).await;
+    fixture.wal.hold();
+    let mut waiting = Vec::new();
+    for number in 1..20usize {
+        let value = value(number, 100_000);
+        waiting.push(append(&partition, batch(&[&value])).await.unwrap());
+    }
+    fixture.wal.go_away();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let during = append(&partition, batch(&[b"during"])).await.unwrap();
+    fixture.wal.come_back();
+    fixture.wal.release();
+    for (number, appended) in (1..).zip(waiting) {
+        assert_eq!(appended.committed().await.unwrap().base_offset, Offset(number));
+    }
+    assert_eq!(during.committed().await.unwrap().base_offset, Offset(20));
+    let read = values_from(&partition, 0).await;
+    assert_eq!(read.len(), 21);
+    assert_eq!(read[20].1, b"during");
+}
+
+/// When its journal is sealed a leadership ends: what is in flight has an unknown outcome, and the partition opens again
+/// over a new journal, with everything that was acknowledged.
+#[tokio::test(start_paused = true)]
+async fn a_sealed_journal_ends_its_leaderships() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    commit(&partition, idempotent(0, 2)).await;
+    fixture.wal.hold();
+    let lost = append(&partition, idempotent(2, 1)).await.unwrap();
+    let journal = fixture.journal();
+    let end = fixture.wal.seal_now(journal);
+    fixture.controller.set_sealed(journal, end);
+    assert_eq!(lost.committed().await, Err(LeadershipEnded));
+    fixture.wal.release();
+    let again = fixture.opened(partition.topic(), 0).await;
+    assert!(partition.has_ended() && !Arc::ptr_eq(&partition, &again));
+    assert_eq!(append(&partition, idempotent(2, 1)).await.unwrap_err(), AppendError::NotLeader);
+    assert_eq!(again.high_watermark(), Offset(2));
+    assert_eq!(commit(&again, idempotent(2, 1)).await, Offset(2));
+    assert_eq!(values_from(&again, 0).await.len(), 3);
+    assert!(fixture.journal() > journal);
+}
+
+/// A node that is told it is fenced asks for the end of the process with exit code 70.
+#[tokio::test(start_paused = true)]
+async fn a_fenced_node_stops() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    fixture.wal.hold();
+    let lost = append(&partition, batch(&[b"x"])).await.unwrap();
+    fixture.controller.fence();
+    fixture.wal.seal_now(fixture.journal());
+    let fatal = fixture.runtime.tasks.fatal().await;
+    assert_eq!(fatal.exit_code, EXIT_FENCED);
+    assert!(fixture.data.session.fenced().is_cancelled());
+    assert_eq!(lost.committed().await, Err(LeadershipEnded));
+}
+
+/// Rule 13: after a restart producers' sequences are known, from an object's snapshot and from what lies behind it.
+#[tokio::test(start_paused = true)]
+async fn rule_13_producer_state_is_as_durable_as_the_log() {
+    for uploads in [false, true] {
+        let mut fixture = Fixture::start().await;
+        let partition = fixture.topic("t").await;
+        let topic = partition.topic();
+        commit(&partition, idempotent(0, 2)).await;
+        if uploads {
+            let journal = fixture.journal();
+            let end = Lsn(fixture.wal.entries(journal).len() as u64);
+            fixture.upload(journal, end, true).await;
+        }
+        commit(&partition, idempotent(2, 2)).await;
+        fixture.restart().await;
+        let partition = fixture.opened(topic, 0).await;
+        assert_eq!(partition.high_watermark(), Offset(4));
+        for sequence in [0, 2] {
+            let repeat = append(&partition, idempotent(sequence, 2)).await.unwrap();
+            let repeat = repeat.committed().await.unwrap();
+            assert_eq!((repeat.base_offset, repeat.duplicate), (Offset(i64::from(sequence)), true));
+        }
+        assert_eq!(commit(&partition, idempotent(4, 1)).await, Offset(4));
+    }
+}
+
+/// Rule 10: an older epoch is fenced, a newer one unknown; when the owner changes, this node serves the partition no more.
+#[tokio::test(start_paused = true)]
+async fn rule_10_leader_epochs_are_checked() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let (topic, stream) = (partition.topic(), partition.stream);
+    commit(&partition, batch(&[b"x"])).await;
+    let journal = fixture.journal();
+    let end = fixture.wal.entries(journal).len() as u64;
+    fixture.controller.set_sealed(journal, Lsn(end));
+    fixture.controller.move_to(stream, 1);
+    let mut changes = fixture.data.partitions.changes();
+    while !partition.has_ended() {
+        changes.changed().await.unwrap();
+    }
+    let again = fixture.opened(topic, 0).await;
+    assert_eq!(again.leader_epoch(), LeaderEpoch(1));
+    assert_eq!(again.check_epoch(0), Err(EpochMismatch::Fenced));
+    assert_eq!((again.check_epoch(-1), again.check_epoch(1)), (Ok(()), Ok(())));
+    assert_eq!(again.check_epoch(2), Err(EpochMismatch::Unknown));
+    fixture.controller.move_to(stream, 2);
+    while !again.has_ended() {
+        changes.changed().await.unwrap();
+    }
+    let missing = fixture.data.partitions.get(topic, 0).err().unwrap();
+    let expected = Missing::NotLeader {
+        leader: Some(tailwater_types::NodeId(2)),
+        leader_epoch: LeaderEpoch(2),
+    };
+    assert_eq!(missing, expected);
+}
+
+/// A topic that is deleted is gone here too, and a partition or topic that never was is told apart.
+#[tokio::test(start_paused = true)]
+async fn what_isnt_there_is_named() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let topic = partition.topic();
+    let missing = |index| fixture.data.partitions.get(topic, index).err();
+    assert_eq!(missing(1), Some(Missing::UnknownPartition));
+    fixture.controller.delete_topic_now(topic);
+    let mut changes = fixture.data.partitions.changes();
+    while !partition.has_ended() {
+        changes.changed().await.unwrap();
+    }
+    assert_eq!(missing(0), Some(Missing::UnknownTopic));
+}
+
+/// A leader writes its state down once the tail behind it has grown to 8 MiB.
+#[tokio::test(start_paused = true)]
+async fn a_long_tail_gets_a_snapshot() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let large = value(1, 1 << 20);
+    for _ in 0..9 {
+        commit(&partition, batch(&[&large])).await;
+    }
+    let entries = fixture.wal.entries(fixture.journal());
+    let snapshots: Vec<_> = entries
+        .iter()
+        .flat_map(|entry| entry.slices())
+        .filter(|(header, _)| header.kind == tailwater_format::entry::SliceKind::Snapshot)
+        .map(|(header, bytes)| (header.base, PartitionState::decode_snapshot(bytes).unwrap().end()))
+        .collect();
+    assert_eq!(snapshots, [(Offset(8), Offset(8))]);
+}
+
+/// Rule 8: a timestamp gives the first record at or after it, in objects and behind them, or nothing.
+#[tokio::test(start_paused = true)]
+async fn rule_8_timestamps_are_found_everywhere() {
+    let mut fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let at = |timestamp: i64| {
+        let mut builder = tailwater_kafka::batch::BatchBuilder::new();
+        builder.push(START_MS + timestamp, None, Some(b"v"), &[]);
+        builder.push(START_MS + timestamp + 5, None, Some(b"v"), &[]);
+        builder.build()
+    };
+    for timestamp in [10, 30, 20] {
+        commit(&partition, at(timestamp)).await;
+    }
+    let journal = fixture.journal();
+    fixture.upload(journal, Lsn(3), true).await;
+    for timestamp in [90, 40] {
+        commit(&partition, at(timestamp)).await;
+    }
+    let end = partition.high_watermark();
+    for (wanted, offset) in [(0, Some(0)), (11, Some(1)), (16, Some(2)), (36, Some(6)), (95, Some(7)), (96, None)] {
+        let found = partition.offset_for_timestamp(START_MS + wanted, end).await.unwrap();
+        assert_eq!(found.map(|found| found.offset.0), offset, "at {wanted}");
+    }
+    let largest = partition.max_timestamp(end).await.unwrap().unwrap();
+    assert_eq!((largest.offset, largest.timestamp_ms), (Offset(7), START_MS + 95));
+}
+
+/// A partition that nobody uses stays small: a node may have a hundred thousand.
+#[test]
+fn an_idle_partition_is_small() {
+    assert!(size_of::<Partition>() < 1024, "{} bytes", size_of::<Partition>());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append { partition: usize, values: usize, bytes: usize },
+    Upload { trims: bool },
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let append = (0..3usize, 1..4usize, 1..3000usize);
+    let append = append.prop_map(|(partition, values, bytes)| Step::Append {
+        partition,
+        values,
+        bytes,
+    });
+    let step = prop_oneof![
+        12 => append,
+        2 => any::<bool>().prop_map(|trims| Step::Upload { trims }),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is appended, uploaded, trimmed and restarted: every offset of every partition reads back as it was, across
+    /// the borders between objects, journals and the tail cache.
+    #[test]
+    fn every_offset_reads_back(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(read_back(steps));
+    }
+}
+
+async fn read_back(steps: Vec<Step>) {
+    let mut config = Config::default();
+    // So small that most reads go further.
+    config.cache.tail_bytes = tailwater_runtime::config::ByteSize::kib(8);
+    let mut fixture = Fixture::with(config).await;
+    let topic = fixture.controller.add_topic("t", 3, &[]);
+    let mut written: Vec<Vec<Vec<u8>>> = vec![Vec::new(); 3];
+    for (number, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Append {
+                partition,
+                values,
+                bytes,
+            } => {
+                let led = fixture.opened(topic, partition as i32).await;
+                let values = vec![value(number, bytes); values];
+                let slices: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
+                let base = commit(&led, batch(&slices)).await;
+                assert_eq!(base.0, written[partition].len() as i64);
+                written[partition].extend(values);
+            }
+            Step::Upload { trims } => {
+                for journal in fixture.wal.journals() {
+                    let end = Lsn(fixture.wal.entries(journal).len() as u64);
+                    fixture.upload(journal, end, trims).await;
+                }
+            }
+            Step::Restart => fixture.restart().await,
+        }
+    }
+    for (index, expected) in written.iter().enumerate() {
+        let partition = fixture.opened(topic, index as i32).await;
+        assert_eq!(partition.high_watermark().0, expected.len() as i64);
+        for from in 0..expected.len() {
+            let read = values_from(&partition, from as i64).await;
+            for (offset, value) in read {
+                assert!(value == expected[offset as usize], "offset {offset} of partition {index}");
+            }
+        }
+    }
+}
