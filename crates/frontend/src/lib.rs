@@ -5,19 +5,30 @@
 //! is known of the cluster, `session` this node's standing in it. Owns nothing durable: everything here is rebuilt from the
 //! controller's metadata, journals and objects (docs/design.md section 1).
 
+mod admin;
 mod backoff;
 mod cache;
 mod config;
 mod data;
 mod error_codes;
+mod errors;
 mod fetch;
+mod frontend;
 mod group;
 mod journal;
+mod metadata;
 mod metrics;
 mod partition;
 mod produce;
+mod protocol;
+mod server;
 mod session;
+#[cfg(test)]
+pub(crate) mod testing;
 mod view;
 
-pub use config::{CacheConfig, Config, FetchConfig, JournalConfig, NodeConfig, ProduceConfig};
+pub use config::{
+    CacheConfig, Config, FetchConfig, GroupsConfig, JournalConfig, NodeConfig, ProduceConfig, ServerConfig, TopicsConfig,
+};
+pub use frontend::{Error, Frontend, start};
 pub use session::EXIT_FENCED;

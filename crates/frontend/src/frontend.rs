@@ -1,0 +1,100 @@
+//! A frontend, from its start to its end: the data path and the protocol over it.
+//!
+//! Owns: the order of both. Does not own: what each consists of (`data`, `protocol`).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tailwater_rpc::controller::Controller;
+use tailwater_rpc::wal::WalDirectory;
+use tailwater_runtime::Runtime;
+use tailwater_store::ObjectStorage;
+use tailwater_types::{Kind, NodeId, Outcome};
+
+use crate::config::Config;
+use crate::data::Data;
+use crate::protocol::{Protocol, bind};
+
+/// How long tasks may take to end that have nothing to wait for.
+const TASKS_END: Duration = Duration::from_secs(5);
+
+/// A running frontend.
+pub struct Frontend {
+    data: Data,
+    protocol: Protocol,
+}
+
+/// Why a frontend didn't start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Config(String),
+    #[error("{0}")]
+    Listen(io::Error),
+    #[error("the controller refuses the registration: {0}")]
+    Register(#[source] tailwater_rpc::Error),
+}
+
+impl Error {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Config(_) => Kind::Invalid,
+            Self::Listen(_) => Kind::Unavailable,
+            Self::Register(error) => error.kind(),
+        }
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Config(_) | Self::Listen(_) => Outcome::DidNotHappen,
+            Self::Register(error) => error.outcome(),
+        }
+    }
+}
+
+/// Takes the listening address, registers, and serves clients from then on; journal and partitions open in the background.
+///
+/// # Errors
+/// [`Error`]: nothing runs.
+pub async fn start(
+    config: Config,
+    node: NodeId,
+    controller: Controller,
+    wals: Arc<dyn WalDirectory>,
+    storage: Arc<dyn ObjectStorage>,
+    runtime: Runtime,
+) -> Result<Frontend, Error> {
+    config.validate().map_err(Error::Config)?;
+    let runtime = runtime.child("frontend");
+    // First the address: what clients are told of it goes into the registration.
+    let bound = bind(&config.server).await.map_err(Error::Listen)?;
+    let endpoints = vec![bound.endpoint.clone()];
+    let data = Data::start(config, node, endpoints, controller, wals, storage, runtime).await;
+    let data = data.map_err(Error::Register)?;
+    let protocol = Protocol::start(bound, &data).map_err(Error::Listen)?;
+    Ok(Frontend { data, protocol })
+}
+
+impl Frontend {
+    /// Where it listens: with the port that the system chose, if it was asked to.
+    pub fn kafka_address(&self) -> SocketAddr {
+        self.protocol.address()
+    }
+
+    /// Waits until the journal is open, and every partition assigned to this node at start is open or has failed to open
+    /// once. Cancellation-safe.
+    pub async fn ready(&self) {
+        self.data.ready().await;
+    }
+
+    /// Stops intake, answers what has begun, waits for what is in flight, leaves the cluster.
+    pub async fn shutdown(&self) {
+        self.protocol.shutdown().await;
+        self.data.shutdown().await;
+        if let Err(stragglers) = self.data.runtime.tasks.shutdown(TASKS_END).await {
+            tracing::warn!(%stragglers, "tasks were left behind");
+        }
+    }
+}
