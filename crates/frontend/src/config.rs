@@ -8,6 +8,9 @@ use tailwater_runtime::config::{ByteSize, Millis};
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     pub node: NodeConfig,
+    pub server: ServerConfig,
+    pub topics: TopicsConfig,
+    pub groups: GroupsConfig,
     pub journal: JournalConfig,
     pub cache: CacheConfig,
     pub produce: ProduceConfig,
@@ -29,6 +32,91 @@ impl Default for NodeConfig {
         Self {
             heartbeat_interval: Millis::seconds(2),
             drain_timeout: Millis::seconds(10),
+        }
+    }
+}
+
+/// The Kafka listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// HOST:PORT to listen on; port 0: any free one.
+    pub listen: String,
+    /// HOST:PORT that clients are told to connect to. Empty: the listening address, which then can't be a wildcard.
+    /// Port 0: the listening port.
+    pub advertise: String,
+    /// The largest request (Kafka's `socket.request.max.bytes`): a record of 128 MiB fits.
+    pub max_request: ByteSize,
+    /// Bytes of requests that all connections together may have in memory at the same time.
+    pub request_memory: ByteSize,
+    /// Produce requests of one connection that may be on their way at the same time.
+    pub max_pipelined_requests: usize,
+    /// Their bytes: with these on their way, the next request of the connection isn't begun.
+    pub max_pipelined_bytes: ByteSize,
+    /// At shutdown, how long requests that have begun may take to be answered.
+    pub shutdown_timeout: Millis,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:9092".to_owned(),
+            advertise: String::new(),
+            max_request: ByteSize::mib(160),
+            request_memory: ByteSize::mib(256),
+            max_pipelined_requests: 32,
+            max_pipelined_bytes: ByteSize::mib(32),
+            shutdown_timeout: Millis::seconds(5),
+        }
+    }
+}
+
+/// Topics that are made without being told how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TopicsConfig {
+    /// Whether a topic is made when a client asks for its metadata (Kafka's `auto.create.topics.enable`).
+    pub auto_create: bool,
+    /// Partitions of a topic that is made without a number (Kafka's `num.partitions`).
+    pub partitions: i32,
+}
+
+impl Default for TopicsConfig {
+    fn default() -> Self {
+        Self {
+            auto_create: true,
+            partitions: 4,
+        }
+    }
+}
+
+/// Consumer groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GroupsConfig {
+    /// Partitions of `__consumer_offsets` when it is made (Kafka's `offsets.topic.num.partitions`).
+    pub offsets_topic_partitions: i32,
+    /// The shortest session that a member may ask for (Kafka's `group.min.session.timeout.ms`).
+    pub min_session_timeout: Millis,
+    /// The longest (Kafka's `group.max.session.timeout.ms`).
+    pub max_session_timeout: Millis,
+    /// How long a group that was empty waits for more members (Kafka's `group.initial.rebalance.delay.ms`).
+    pub initial_rebalance_delay: Millis,
+    /// Members that one group may have (Kafka's `group.max.size`).
+    pub max_size: usize,
+    /// UTF-16 characters of an offset's metadata (Kafka's `offset.metadata.max.bytes`).
+    pub offset_metadata_max_chars: usize,
+}
+
+impl Default for GroupsConfig {
+    fn default() -> Self {
+        Self {
+            offsets_topic_partitions: 50,
+            min_session_timeout: Millis::seconds(6),
+            max_session_timeout: Millis::seconds(1800),
+            initial_rebalance_delay: Millis::seconds(3),
+            max_size: 10_000,
+            offset_metadata_max_chars: 4096,
         }
     }
 }
@@ -122,6 +210,76 @@ impl Default for FetchConfig {
     }
 }
 
+impl ServerConfig {
+    /// Host and port that clients are told; port 0: the listening one.
+    ///
+    /// # Errors
+    /// What is wrong with the addresses.
+    pub fn advertised(&self) -> Result<(&str, u16), String> {
+        let (listen_host, listen_port) = host_and_port("server.listen", &self.listen)?;
+        if !self.advertise.is_empty() {
+            return host_and_port("server.advertise", &self.advertise);
+        }
+        if WILDCARDS.contains(&listen_host) {
+            let listen = &self.listen;
+            return Err(format!("server.listen is {listen}: server.advertise must say what clients connect to"));
+        }
+        Ok((listen_host, listen_port))
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        self.advertised()?;
+        if self.max_request < ByteSize::kib(1) || self.max_request > ByteSize::mib(2047) {
+            return Err(format!("server.max_request is {}, 1KiB to 2047MiB are possible", self.max_request));
+        }
+        if self.request_memory < self.max_request {
+            let (memory, request) = (self.request_memory, self.max_request);
+            return Err(format!("server.request_memory is {memory}, but one request may have {request}"));
+        }
+        if self.max_pipelined_requests == 0 {
+            return Err("server.max_pipelined_requests is 0: nothing could be produced".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Addresses that no client can connect to.
+const WILDCARDS: &[&str] = &["0.0.0.0", "::", ""];
+
+/// An IPv6 address stands in brackets.
+fn host_and_port<'a>(name: &str, address: &'a str) -> Result<(&'a str, u16), String> {
+    let wrong = || format!("{name} is {address:?}, expected HOST:PORT");
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Ok((host, port.parse().map_err(|_| wrong())?))
+}
+
+impl TopicsConfig {
+    fn validate(self) -> Result<(), String> {
+        match self.partitions {
+            1.. => Ok(()),
+            partitions => Err(format!("topics.partitions is {partitions}, at least 1 is needed")),
+        }
+    }
+}
+
+impl GroupsConfig {
+    fn validate(&self) -> Result<(), String> {
+        if self.offsets_topic_partitions < 1 {
+            let partitions = self.offsets_topic_partitions;
+            return Err(format!("groups.offsets_topic_partitions is {partitions}, at least 1 is needed"));
+        }
+        if self.min_session_timeout > self.max_session_timeout {
+            let (min, max) = (self.min_session_timeout, self.max_session_timeout);
+            return Err(format!("groups.min_session_timeout is {min}, above groups.max_session_timeout, {max}"));
+        }
+        if self.max_size == 0 {
+            return Err("groups.max_size is 0: no group could have a member".to_owned());
+        }
+        Ok(())
+    }
+}
+
 impl Config {
     /// # Errors
     /// The first setting that can't work, and why.
@@ -132,6 +290,9 @@ impl Config {
             }
             Err(format!("{name} is {value}, at least {least} is needed"))
         };
+        self.server.validate()?;
+        self.topics.validate()?;
+        self.groups.validate()?;
         at_least("journal.entry_bytes", self.journal.entry_bytes, ByteSize::kib(4))?;
         at_least("cache.object_bytes", self.cache.object_bytes, ByteSize::mib(1))?;
         at_least(

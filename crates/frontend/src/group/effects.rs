@@ -326,6 +326,15 @@ pub struct Effects {
     pub(super) wake_at: Option<Instant>,
 }
 
+impl Effects {
+    /// What a later step asks for, behind what this one does.
+    pub fn append(&mut self, later: Self) {
+        self.replies.extend(later.replies);
+        self.writes.extend(later.writes);
+        self.rebalances += later.rebalances;
+    }
+}
+
 /// One step's surroundings.
 pub(super) struct Step<'a> {
     pub now: Now,

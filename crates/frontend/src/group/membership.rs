@@ -9,9 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tailwater_kafka::ErrorCode;
 
-use super::effects::{
-    Join, JoinReply, LeaveReply, Leaving, Replaced, Reply, Step, Then, Waiter, Write,
-};
+use super::effects::{Join, JoinReply, LeaveReply, Leaving, Replaced, Reply, Step, Then, Waiter, Write};
 use super::state::{Group, Member, Phase};
 
 /// A new member's JoinGroup waits this long at most: it has no session yet, and its client may be gone.
@@ -41,9 +39,7 @@ impl Group {
             Phase::PreparingRebalance { .. } => {
                 member.is_some_and(Member::is_awaiting_join) || self.awaiting_join() < max_size
             }
-            Phase::CompletingRebalance | Phase::Stable => {
-                member.is_some() || self.members.len() < max_size
-            }
+            Phase::CompletingRebalance | Phase::Stable => member.is_some() || self.members.len() < max_size,
         }
     }
 
@@ -109,8 +105,7 @@ impl Group {
         member.is_new = true;
         member.expires_at = Some(step.deadline(NEW_MEMBER_JOIN_TIMEOUT));
         if let Phase::PreparingRebalance {
-            initial: Some(initial),
-            ..
+            initial: Some(initial), ..
         } = &mut self.phase
         {
             initial.member_added = true;
@@ -132,29 +127,17 @@ impl Group {
 
     /// A static member that comes without its id takes its old place under a new one; whoever still uses the old id is
     /// fenced. A stable group goes on without a rebalance if the chosen protocol stays.
-    fn replace_static(
-        &mut self,
-        join: Join,
-        old_id: &str,
-        new_id: String,
-        waiter: Waiter,
-        step: &mut Step<'_>,
-    ) {
+    fn replace_static(&mut self, join: Join, old_id: &str, new_id: String, waiter: Waiter, step: &mut Step<'_>) {
         let old_leader = self.leader.clone().unwrap_or_default();
         let fenced = JoinReply::refused(old_id, ErrorCode::FencedInstanceId);
         self.answer_join(old_id, fenced, step);
         self.answer_sync(old_id, ErrorCode::FencedInstanceId, step);
         self.rename(old_id, &new_id);
         let old_protocols = self.set_protocols(&new_id, join.protocols);
-        let member = self
-            .members
-            .get_mut(&new_id)
-            .expect("it was renamed just now");
+        let member = self.members.get_mut(&new_id).expect("it was renamed just now");
         member.touch(step);
-        let old_session_timeout =
-            std::mem::replace(&mut member.session_timeout, join.session_timeout);
-        let old_rebalance_timeout =
-            std::mem::replace(&mut member.rebalance_timeout, join.rebalance_timeout);
+        let old_session_timeout = std::mem::replace(&mut member.session_timeout, join.session_timeout);
+        let old_rebalance_timeout = std::mem::replace(&mut member.rebalance_timeout, join.rebalance_timeout);
         self.await_join(&new_id, waiter, step);
         match self.phase {
             Phase::Stable if self.select_protocol() == self.protocol_name => {
@@ -195,12 +178,7 @@ impl Group {
     }
 
     /// A static member's new id couldn't be stored: the old one counts again.
-    pub(super) fn replace_failed(
-        &mut self,
-        replaced: Replaced,
-        error: ErrorCode,
-        step: &mut Step<'_>,
-    ) {
+    pub(super) fn replace_failed(&mut self, replaced: Replaced, error: ErrorCode, step: &mut Step<'_>) {
         if !self.still_waits(&replaced) {
             return;
         }
@@ -307,12 +285,7 @@ impl Group {
     }
 
     /// Writes down what the group is, with these assignments.
-    pub(super) fn store(
-        &mut self,
-        assignments: &BTreeMap<String, Bytes>,
-        then: Then,
-        step: &mut Step<'_>,
-    ) {
+    pub(super) fn store(&mut self, assignments: &BTreeMap<String, Bytes>, then: Then, step: &mut Step<'_>) {
         self.is_stored = true;
         self.writes_in_flight += 1;
         step.effects.writes.push(Write {

@@ -1,13 +1,25 @@
 //! Consumer groups: their state machine, and one coordinator for each partition of `__consumer_offsets` led here.
 //!
-//! `state` is one group, `membership`, `rebalance` and `offsets` are what happens to it, all pure; `shard` is the groups
-//! of one partition.
+//! `state` is one group, `membership`, `rebalance` and `offsets` are what happens to it, `shard` is the groups of one
+//! partition: all pure. `owner` runs a shard over its log, `coordinator` finds the owner of a group, `wire` and
+//! `wire_offsets` are the requests.
 
+mod coordinator;
 mod effects;
 mod membership;
+mod metrics;
 mod offsets;
+mod owner;
 mod rebalance;
+mod record;
+mod replay;
 mod shard;
 mod state;
 #[cfg(test)]
 mod tests;
+mod wire;
+mod wire_offsets;
+
+pub(crate) use coordinator::Groups;
+pub(crate) use wire::{heartbeat, join_group, leave_group, sync_group};
+pub(crate) use wire_offsets::{offset_commit, offset_fetch};

@@ -81,9 +81,15 @@ impl Group {
 pub(super) fn fetch(offsets: &Offsets, asked: FetchOffsets) -> Vec<FetchedTopic> {
     let Some(topics) = asked.topics else {
         let all = |partitions: &BTreeMap<i32, CommittedOffset>| {
-            partitions.iter().map(|(index, value)| (*index, Some(value.clone()))).collect()
+            partitions
+                .iter()
+                .map(|(index, value)| (*index, Some(value.clone())))
+                .collect()
         };
-        return offsets.iter().map(|(topic, partitions)| (topic.clone(), all(partitions))).collect();
+        return offsets
+            .iter()
+            .map(|(topic, partitions)| (topic.clone(), all(partitions)))
+            .collect();
     };
     let answer = |(topic, indexes): (String, Vec<i32>)| {
         let partitions = offsets.get(&topic);

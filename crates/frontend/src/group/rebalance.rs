@@ -23,18 +23,18 @@ impl Group {
     /// Asks everybody to join again. A group that was empty waits for more members to come first.
     pub(super) fn prepare_rebalance(&mut self, step: &mut Step<'_>) {
         if self.phase == Phase::CompletingRebalance {
-            self.assign(
-                &BTreeMap::new(),
-                ErrorCode::RebalanceInProgress,
-                step,
-            );
+            self.assign(&BTreeMap::new(), ErrorCode::RebalanceInProgress, step);
         }
         self.pending_sync.clear();
         self.sync_by = None;
         let initial = (self.phase == Phase::Empty).then(|| {
             let delay = step.limits.initial_rebalance_delay;
             let remaining = self.rebalance_timeout().saturating_sub(delay);
-            InitialDelay { delay, remaining, member_added: false }
+            InitialDelay {
+                delay,
+                remaining,
+                member_added: false,
+            }
         });
         let wait = initial.map_or_else(|| self.rebalance_timeout(), |initial| initial.delay);
         let join_by = step.deadline(wait);
@@ -170,7 +170,10 @@ impl Group {
 
     fn store_assignment(&mut self, mut assignments: BTreeMap<String, Bytes>, step: &mut Step<'_>) {
         assignments.retain(|id, _| self.members.contains_key(id));
-        let then = Then::Assign { generation: self.generation, assignments: assignments.clone() };
+        let then = Then::Assign {
+            generation: self.generation,
+            assignments: assignments.clone(),
+        };
         self.store(&assignments, then, step);
     }
 
@@ -213,7 +216,9 @@ impl Group {
     /// waited it couldn't keep it.
     pub(super) fn answer_sync(&mut self, id: &str, error: ErrorCode, step: &mut Step<'_>) {
         let Some(member) = self.members.get_mut(id) else { return };
-        let Some(waiter) = member.sync_waiter.take() else { return };
+        let Some(waiter) = member.sync_waiter.take() else {
+            return;
+        };
         member.touch(step);
         let reply = match error {
             ErrorCode::None => self.assignment_of(id),
@@ -227,7 +232,11 @@ impl Group {
             error: ErrorCode::None,
             protocol_type: self.protocol_type.clone(),
             protocol_name: self.protocol_name.clone(),
-            assignment: self.members.get(id).map(|member| member.assignment.clone()).unwrap_or_default(),
+            assignment: self
+                .members
+                .get(id)
+                .map(|member| member.assignment.clone())
+                .unwrap_or_default(),
         }
     }
 
@@ -259,12 +268,18 @@ impl Group {
     }
 
     fn expire_join(&mut self, step: &mut Step<'_>) {
-        let Phase::PreparingRebalance { join_by, initial } = &mut self.phase else { return };
+        let Phase::PreparingRebalance { join_by, initial } = &mut self.phase else {
+            return;
+        };
         if *join_by > step.now.at {
             return;
         }
         match initial {
-            Some(InitialDelay { delay, remaining, member_added }) if *member_added && *remaining > Duration::ZERO => {
+            Some(InitialDelay {
+                delay,
+                remaining,
+                member_added,
+            }) if *member_added && *remaining > Duration::ZERO => {
                 *member_added = false;
                 let next = step.limits.initial_rebalance_delay.min(*remaining);
                 *remaining = remaining.saturating_sub(*delay);

@@ -29,7 +29,11 @@ pub fn encode(record: &Record) -> Result<KeyValue, CodecError> {
             let value = value.as_ref().map(|value| to_group_value(value).encode_value());
             Ok((key.encode()?, value.transpose()?))
         }
-        Record::Offset { group, partition, value } => {
+        Record::Offset {
+            group,
+            partition,
+            value,
+        } => {
             let key = GroupRecordKey::Offset(OffsetCommitKey {
                 group: text(group),
                 topic: text(&partition.topic),
@@ -49,13 +53,19 @@ pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Record>, CodecE
         None => None,
         Some(GroupRecordKey::Group(key)) => {
             let value = value.map(GroupMetadataValue::decode_value).transpose()?;
-            Some(Record::Group { group: key.group.into(), value: value.map(from_group_value) })
+            Some(Record::Group {
+                group: key.group.into(),
+                value: value.map(from_group_value),
+            })
         }
         Some(GroupRecordKey::Offset(key)) => {
             let value = value.map(OffsetCommitValue::decode_value).transpose()?;
             Some(Record::Offset {
                 group: key.group.into(),
-                partition: TopicPartition { topic: key.topic.into(), partition: key.partition },
+                partition: TopicPartition {
+                    topic: key.topic.into(),
+                    partition: key.partition,
+                },
                 value: value.map(from_offset_value),
             })
         }
@@ -160,7 +170,10 @@ mod tests {
     fn offset(expire_timestamp_ms: i64) -> Record {
         Record::Offset {
             group: "g".to_owned(),
-            partition: TopicPartition { topic: "t".to_owned(), partition: 3 },
+            partition: TopicPartition {
+                topic: "t".to_owned(),
+                partition: 3,
+            },
             value: Some(CommittedOffset {
                 offset: 42,
                 leader_epoch: -1,
@@ -191,13 +204,19 @@ mod tests {
             since_ms: 9,
             members: vec![member],
         };
-        Record::Group { group: "g".to_owned(), value: Some(value) }
+        Record::Group {
+            group: "g".to_owned(),
+            value: Some(value),
+        }
     }
 
     /// Every record reads back as what was written, deletions too.
     #[test]
     fn records_read_back() {
-        let deleted = Record::Group { group: "g".to_owned(), value: None };
+        let deleted = Record::Group {
+            group: "g".to_owned(),
+            value: None,
+        };
         for record in [offset(-1), offset(1_000), group(), deleted] {
             let (key, value) = encode(&record).unwrap();
             assert_eq!(decode(&key, value.as_deref()).unwrap(), Some(record));
@@ -209,6 +228,10 @@ mod tests {
     fn keys_are_kafkas_bytes() {
         assert_eq!(&encode(&offset(-1)).unwrap().0[..], b"\0\x01\0\x01g\0\x01t\0\0\0\x03");
         assert_eq!(&encode(&group()).unwrap().0[..], b"\0\x02\0\x01g");
-        assert_eq!(decode(b"\0\x03\0\x01g", None).unwrap(), None, "another kind of group's key is passed over");
+        assert_eq!(
+            decode(b"\0\x03\0\x01g", None).unwrap(),
+            None,
+            "another kind of group's key is passed over"
+        );
     }
 }

@@ -35,7 +35,11 @@ struct Slot {
 
 impl Shard {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, groups: BTreeMap::new(), wakes: BinaryHeap::new() }
+        Self {
+            limits,
+            groups: BTreeMap::new(),
+            wakes: BinaryHeap::new(),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -65,7 +69,11 @@ impl Shard {
     pub fn loaded(&mut self, now: Now) {
         for (id, slot) in &mut self.groups {
             let mut effects = Effects::default();
-            slot.group.loaded(&mut Step { now, limits: &self.limits, effects: &mut effects });
+            slot.group.loaded(&mut Step {
+                now,
+                limits: &self.limits,
+                effects: &mut effects,
+            });
             schedule(&mut self.wakes, id, slot, effects.wake_at);
         }
     }
@@ -77,7 +85,11 @@ impl Shard {
             return effects;
         }
         let slot = slot(&mut self.groups, id, now);
-        let mut step = Step { now, limits: &self.limits, effects: &mut effects };
+        let mut step = Step {
+            now,
+            limits: &self.limits,
+            effects: &mut effects,
+        };
         match request {
             Request::Join(join) => slot.group.join(join, waiter, &mut step),
             Request::Sync(sync) => slot.group.sync(sync, waiter, &mut step),
@@ -102,20 +114,36 @@ impl Shard {
         let answers = write.answers.into_iter();
         match result {
             Ok(()) => effects.replies.extend(answers),
-            Err(error) => effects.replies.extend(answers.map(|(waiter, reply)| (waiter, reply.into_refusal(error)))),
+            Err(error) => effects
+                .replies
+                .extend(answers.map(|(waiter, reply)| (waiter, reply.into_refusal(error)))),
         }
-        let Some(slot) = self.groups.get_mut(&write.group) else { return effects };
+        let Some(slot) = self.groups.get_mut(&write.group) else {
+            return effects;
+        };
         let group = &mut slot.group;
         group.writes_in_flight -= 1;
-        let mut step = Step { now, limits: &self.limits, effects: &mut effects };
+        let mut step = Step {
+            now,
+            limits: &self.limits,
+            effects: &mut effects,
+        };
         match (write.then, result) {
-            (Then::Assign { generation, assignments }, result) => {
+            (
+                Then::Assign {
+                    generation,
+                    assignments,
+                },
+                result,
+            ) => {
                 group.assigned(generation, &assignments, result, &mut step);
             }
             (Then::Replace(replaced), Ok(())) => group.replaced(*replaced, &mut step),
             (Then::Replace(replaced), Err(error)) => group.replace_failed(*replaced, error, &mut step),
             (Then::StoreOffsets(offsets), Ok(())) => {
-                offsets.into_iter().for_each(|(at, value)| group.set_offset(at, Some(value)));
+                offsets
+                    .into_iter()
+                    .for_each(|(at, value)| group.set_offset(at, Some(value)));
             }
             (Then::StoreOffsets(_), Err(_)) | (Then::Nothing, _) => {}
         }
@@ -137,7 +165,11 @@ impl Shard {
         let mut effects = Effects::default();
         if let Some(slot) = self.groups.get_mut(&id).filter(|slot| slot.wake_at == Some(at)) {
             slot.wake_at = None;
-            slot.group.tick(&mut Step { now, limits: &self.limits, effects: &mut effects });
+            slot.group.tick(&mut Step {
+                now,
+                limits: &self.limits,
+                effects: &mut effects,
+            });
             self.settle(&id, &effects);
         }
         Some(effects)
@@ -155,7 +187,10 @@ impl Shard {
 }
 
 fn slot<'a>(groups: &'a mut BTreeMap<String, Slot>, id: &str, now: Now) -> &'a mut Slot {
-    let new = || Slot { group: Group::new(id, now.wall_ms), wake_at: None };
+    let new = || Slot {
+        group: Group::new(id, now.wall_ms),
+        wake_at: None,
+    };
     groups.entry(id.to_owned()).or_insert_with(new)
 }
 
@@ -182,9 +217,10 @@ fn unknown_group(request: Request) -> Reply {
         Request::Join(join) => Reply::Join(JoinReply::refused(&join.member_id, error)),
         Request::Sync(_) => Reply::Sync(SyncReply::refused(error)),
         Request::Heartbeat(_) => Reply::Heartbeat(error),
-        Request::Leave(leaving) => {
-            Reply::Leave(LeaveReply { error: ErrorCode::None, members: vec![error; leaving.len()] })
-        }
+        Request::Leave(leaving) => Reply::Leave(LeaveReply {
+            error: ErrorCode::None,
+            members: vec![error; leaving.len()],
+        }),
         Request::Commit(Commit { unknown_group, .. }) => Reply::Commit(unknown_group),
         // It has committed nothing, which is no error.
         Request::FetchOffsets(asked) => Reply::FetchOffsets(Ok(offsets::fetch(&BTreeMap::new(), asked))),

@@ -11,8 +11,8 @@ use tailwater_kafka::ErrorCode;
 use tailwater_runtime::clock::Instant;
 
 use super::effects::{
-    CommittedOffset, GroupMetadata, JoinReply, JoinedMember, MemberMetadata, Protocol, Record,
-    Reply, Step, SyncReply, Waiter,
+    CommittedOffset, GroupMetadata, JoinReply, JoinedMember, MemberMetadata, Protocol, Record, Reply, Step, SyncReply,
+    Waiter,
 };
 
 /// Committed offsets by topic and partition.
@@ -132,10 +132,7 @@ impl Member {
     }
 
     fn metadata(&self, protocol: Option<&str>) -> Bytes {
-        let named = self
-            .protocols
-            .iter()
-            .find(|p| Some(p.name.as_str()) == protocol);
+        let named = self.protocols.iter().find(|p| Some(p.name.as_str()) == protocol);
         named.map(|p| p.metadata.clone()).unwrap_or_default()
     }
 }
@@ -193,9 +190,7 @@ impl Group {
             self.insert(member.member_id, restored);
         }
         self.protocol_name = stored.protocol_name;
-        self.leader = stored
-            .leader
-            .filter(|leader| self.members.contains_key(leader));
+        self.leader = stored.leader.filter(|leader| self.members.contains_key(leader));
     }
 
     /// Begins the sessions of a group that was read from the log.
@@ -315,10 +310,7 @@ impl Group {
 
     /// Answers a member's JoinGroup, if one waits.
     pub(super) fn answer_join(&mut self, id: &str, reply: JoinReply, step: &mut Step<'_>) {
-        let waiter = self
-            .members
-            .get_mut(id)
-            .and_then(|member| member.join_waiter.take());
+        let waiter = self.members.get_mut(id).and_then(|member| member.join_waiter.take());
         if let Some(waiter) = waiter {
             self.awaiting_join -= 1;
             step.reply(waiter, Reply::Join(reply));
@@ -327,10 +319,7 @@ impl Group {
 
     pub(super) fn set_protocols(&mut self, id: &str, protocols: Vec<Protocol>) -> Vec<Protocol> {
         self.count_protocols(&protocols, 1);
-        let member = self
-            .members
-            .get_mut(id)
-            .expect("only called for a member of the group");
+        let member = self.members.get_mut(id).expect("only called for a member of the group");
         let old = std::mem::replace(&mut member.protocols, protocols);
         self.count_protocols(&old, -1);
         old
@@ -362,10 +351,7 @@ impl Group {
     pub(super) fn select_protocol(&self) -> Option<String> {
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            let vote = member
-                .protocols
-                .iter()
-                .find(|p| self.is_supported_by_all(&p.name));
+            let vote = member.protocols.iter().find(|p| self.is_supported_by_all(&p.name));
             if let Some(protocol) = vote {
                 *votes.entry(&protocol.name).or_default() += 1;
             }
@@ -421,11 +407,7 @@ impl Group {
     }
 
     /// Whether the member is who it says.
-    pub(super) fn check_member(
-        &self,
-        id: &str,
-        instance_id: Option<&str>,
-    ) -> Result<(), ErrorCode> {
+    pub(super) fn check_member(&self, id: &str, instance_id: Option<&str>) -> Result<(), ErrorCode> {
         if let Some(instance) = instance_id {
             match self.static_members.get(instance) {
                 None => return Err(ErrorCode::UnknownMemberId),
@@ -447,10 +429,6 @@ impl Group {
             Phase::PreparingRebalance { join_by, .. } => Some(join_by),
             _ => None,
         };
-        sessions
-            .chain(pending)
-            .chain(join_by)
-            .chain(self.sync_by)
-            .min()
+        sessions.chain(pending).chain(join_by).chain(self.sync_by).min()
     }
 }

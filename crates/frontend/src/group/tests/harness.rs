@@ -27,14 +27,20 @@ pub struct Harness {
 }
 
 pub fn limits() -> Limits {
-    Limits { initial_rebalance_delay: Duration::from_secs(3), max_size: 4 }
+    Limits {
+        initial_rebalance_delay: Duration::from_secs(3),
+        max_size: 4,
+    }
 }
 
 impl Harness {
     pub fn new() -> Self {
         Self {
             shard: Shard::new(limits()),
-            now: Now { at: Instant::now(), wall_ms: 1_000_000 },
+            now: Now {
+                at: Instant::now(),
+                wall_ms: 1_000_000,
+            },
             next_waiter: 0,
             replies: BTreeMap::new(),
             in_flight: Vec::new(),
@@ -46,8 +52,14 @@ impl Harness {
 
     /// A shard that has read what another one has committed.
     pub fn restart(self) -> Self {
-        let mut next = Self { now: self.now, next_waiter: self.next_waiter, ..Self::new() };
-        self.log.iter().for_each(|record| next.shard.replay(record.clone(), next.now));
+        let mut next = Self {
+            now: self.now,
+            next_waiter: self.next_waiter,
+            ..Self::new()
+        };
+        self.log
+            .iter()
+            .for_each(|record| next.shard.replay(record.clone(), next.now));
         next.shard.loaded(next.now);
         next.log = self.log;
         next
@@ -149,7 +161,11 @@ impl Harness {
             assert_eq!((reply.error, reply.generation), (ErrorCode::None, generation));
         }
         let leader = joined[0].leader.clone();
-        let others: Vec<Waiter> = ids.iter().filter(|id| **id != leader).map(|id| self.ask(sync(id, generation, &[]))).collect();
+        let others: Vec<Waiter> = ids
+            .iter()
+            .filter(|id| **id != leader)
+            .map(|id| self.ask(sync(id, generation, &[])))
+            .collect();
         let assignments: Vec<(&str, &str)> = ids.iter().map(|id| (*id, *id)).collect();
         let first = self.ask(sync(&leader, generation, &assignments));
         for waiter in others.into_iter().chain([first]) {
@@ -160,7 +176,10 @@ impl Harness {
 }
 
 pub fn at(partition: i32) -> TopicPartition {
-    TopicPartition { topic: "t".to_owned(), partition }
+    TopicPartition {
+        topic: "t".to_owned(),
+        partition,
+    }
 }
 
 pub fn committed(offset: i64) -> CommittedOffset {
@@ -175,7 +194,10 @@ pub fn committed(offset: i64) -> CommittedOffset {
 }
 
 pub fn protocols(names: &[&str]) -> Vec<Protocol> {
-    let protocol = |name: &&str| Protocol { name: (*name).to_owned(), metadata: Bytes::from(format!("{name} metadata")) };
+    let protocol = |name: &&str| Protocol {
+        name: (*name).to_owned(),
+        metadata: Bytes::from(format!("{name} metadata")),
+    };
     names.iter().map(protocol).collect()
 }
 
@@ -205,11 +227,18 @@ pub fn rejoin(id: &str) -> Request {
 }
 
 pub fn static_join(instance: &str, member_id: &str, new_id: &str) -> Request {
-    Request::Join(Join { instance_id: Some(instance.to_owned()), ..join(member_id, new_id) })
+    Request::Join(Join {
+        instance_id: Some(instance.to_owned()),
+        ..join(member_id, new_id)
+    })
 }
 
 pub fn member(id: &str, generation: i32) -> MemberRef {
-    MemberRef { member_id: id.to_owned(), instance_id: None, generation }
+    MemberRef {
+        member_id: id.to_owned(),
+        instance_id: None,
+        generation,
+    }
 }
 
 pub fn nobody() -> MemberRef {
@@ -217,7 +246,9 @@ pub fn nobody() -> MemberRef {
 }
 
 pub fn sync(id: &str, generation: i32, assignments: &[(&str, &str)]) -> Request {
-    let assignments = assignments.iter().map(|(id, part)| ((*id).to_owned(), Bytes::copy_from_slice(part.as_bytes())));
+    let assignments = assignments
+        .iter()
+        .map(|(id, part)| ((*id).to_owned(), Bytes::copy_from_slice(part.as_bytes())));
     Request::Sync(Sync {
         member: member(id, generation),
         protocol_type: Some("consumer".to_owned()),
@@ -227,6 +258,9 @@ pub fn sync(id: &str, generation: i32, assignments: &[(&str, &str)]) -> Request 
 }
 
 pub fn leave(ids: &[&str]) -> Request {
-    let leaving = |id: &&str| Leaving { member_id: (*id).to_owned(), instance_id: None };
+    let leaving = |id: &&str| Leaving {
+        member_id: (*id).to_owned(),
+        instance_id: None,
+    };
     Request::Leave(ids.iter().map(leaving).collect())
 }

@@ -64,8 +64,14 @@ fn learn(h: &mut Harness, seen: &mut Seen) {
                     seen.newest = reply.generation;
                 }
                 if !reply.skip_assignment && !reply.members.is_empty() {
-                    let leader = seen.leaders.entry(reply.generation).or_insert_with(|| reply.leader.clone());
-                    assert_eq!(*leader, reply.member_id, "two members were told to assign for one generation");
+                    let leader = seen
+                        .leaders
+                        .entry(reply.generation)
+                        .or_insert_with(|| reply.leader.clone());
+                    assert_eq!(
+                        *leader, reply.member_id,
+                        "two members were told to assign for one generation"
+                    );
                     assert!(reply.members.iter().any(|member| member.member_id == reply.member_id));
                 }
                 seen.members.insert(slot, (reply.member_id, reply.generation));
@@ -76,7 +82,10 @@ fn learn(h: &mut Harness, seen: &mut Seen) {
             Reply::Sync(reply) if reply.error == ErrorCode::None && !reply.assignment.is_empty() => {
                 let text = String::from_utf8(reply.assignment.to_vec()).unwrap();
                 let (id, generation) = &seen.members[&slot];
-                assert!(text.ends_with(&format!("@{generation}")) || id.starts_with("static"), "{text} for {id} in {generation}");
+                assert!(
+                    text.ends_with(&format!("@{generation}")) || id.starts_with("static"),
+                    "{text} for {id} in {generation}"
+                );
             }
             _ => {}
         }
@@ -87,7 +96,10 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
     let id_of = |seen: &Seen, member: usize| seen.members.get(&member).cloned().unwrap_or_default();
     match action {
         Action::JoinNew { member } => {
-            let ask = Join { requires_known_member_id: number.is_multiple_of(2), ..join("", &format!("m{number}")) };
+            let ask = Join {
+                requires_known_member_id: number.is_multiple_of(2),
+                ..join("", &format!("m{number}"))
+            };
             let waiter = h.ask(Request::Join(ask));
             seen.pending.insert(waiter, (member, "join"));
         }
@@ -97,16 +109,26 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
         }
         Action::Rejoin { member, other_metadata } => {
             let (id, _) = id_of(seen, member);
-            let names: &[&str] = if other_metadata { &["range", "sticky"] } else { &["range"] };
+            let names: &[&str] = if other_metadata {
+                &["range", "sticky"]
+            } else {
+                &["range"]
+            };
             if !id.is_empty() {
-                let waiter = h.ask(Request::Join(Join { protocols: protocols(names), ..join(&id, "") }));
+                let waiter = h.ask(Request::Join(Join {
+                    protocols: protocols(names),
+                    ..join(&id, "")
+                }));
                 seen.pending.insert(waiter, (member, "join"));
             }
         }
         Action::Sync { member } => {
             let (id, generation) = id_of(seen, member);
             let ids: Vec<String> = seen.members.values().map(|(id, _)| id.clone()).collect();
-            let parts: Vec<(String, String)> = ids.iter().map(|id| (id.clone(), format!("{id}@{generation}"))).collect();
+            let parts: Vec<(String, String)> = ids
+                .iter()
+                .map(|id| (id.clone(), format!("{id}@{generation}")))
+                .collect();
             let parts: Vec<(&str, &str)> = parts.iter().map(|(id, part)| (id.as_str(), part.as_str())).collect();
             let waiter = h.ask(sync(&id, generation, &parts));
             seen.pending.insert(waiter, (member, "sync"));
@@ -129,7 +151,11 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
                 Record::Offset { value: Some(value), .. } => Some(value.offset),
                 _ => None,
             });
-            let result = if stored { Ok(()) } else { Err(ErrorCode::CoordinatorNotAvailable) };
+            let result = if stored {
+                Ok(())
+            } else {
+                Err(ErrorCode::CoordinatorNotAvailable)
+            };
             h.commit_next(result);
             seen.acked_offset = offset.filter(|_| stored).or(seen.acked_offset);
         }
@@ -140,7 +166,11 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
             *h = old.restart();
             h.commits_at_once = false;
             // Nobody will be answered any more; what was told of generations may be told again after this.
-            *seen = Seen { acked_offset: seen.acked_offset, members: std::mem::take(&mut seen.members), ..Seen::default() };
+            *seen = Seen {
+                acked_offset: seen.acked_offset,
+                members: std::mem::take(&mut seen.members),
+                ..Seen::default()
+            };
         }
     }
 }

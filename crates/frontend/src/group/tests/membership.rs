@@ -11,11 +11,20 @@ use crate::group::effects::*;
 #[test]
 fn rule_20_a_new_member_must_come_back_with_its_id() {
     let mut h = Harness::new();
-    let ask = Join { requires_known_member_id: true, ..join("", "a") };
+    let ask = Join {
+        requires_known_member_id: true,
+        ..join("", "a")
+    };
     let first = h.ask(Request::Join(ask.clone()));
     let reply = h.joined(first);
-    assert_eq!((reply.error, reply.member_id.as_str()), (ErrorCode::MemberIdRequired, "a"));
-    let second = h.ask(Request::Join(Join { member_id: "a".to_owned(), ..ask.clone() }));
+    assert_eq!(
+        (reply.error, reply.member_id.as_str()),
+        (ErrorCode::MemberIdRequired, "a")
+    );
+    let second = h.ask(Request::Join(Join {
+        member_id: "a".to_owned(),
+        ..ask.clone()
+    }));
     h.pass(Duration::from_secs(10));
     assert_eq!(h.joined(second).error, ErrorCode::None);
 
@@ -24,7 +33,10 @@ fn rule_20_a_new_member_must_come_back_with_its_id() {
     late.joined(first);
     late.pass(Duration::from_secs(31));
     assert_eq!(late.shard.len(), 0, "an id that nobody came back with keeps no group");
-    let second = late.ask(Request::Join(Join { member_id: "a".to_owned(), ..ask }));
+    let second = late.ask(Request::Join(Join {
+        member_id: "a".to_owned(),
+        ..ask
+    }));
     assert_eq!(late.joined(second).error, ErrorCode::UnknownMemberId);
 }
 
@@ -36,7 +48,10 @@ fn rule_20_a_static_member_survives_a_restart_and_fences_its_older_self() {
     h.pass(Duration::from_secs(10));
     let generation = h.joined(a).generation;
     let s = h.ask(Request::Sync(Sync {
-        member: MemberRef { instance_id: Some("i".to_owned()), ..member("a", generation) },
+        member: MemberRef {
+            instance_id: Some("i".to_owned()),
+            ..member("a", generation)
+        },
         protocol_type: None,
         protocol_name: None,
         assignments: [("a".to_owned(), "part".into())].into(),
@@ -48,9 +63,18 @@ fn rule_20_a_static_member_survives_a_restart_and_fences_its_older_self() {
     assert_eq!(h.reply(back), None, "answered before its new id was stored");
     h.commit_next(Ok(()));
     let reply = h.joined(back);
-    assert_eq!((reply.error, reply.generation, reply.member_id.as_str()), (ErrorCode::None, generation, "b"));
-    assert!(reply.skip_assignment && reply.members.len() == 1, "the leader is told to assign nothing");
-    let who = |id: &str| MemberRef { instance_id: Some("i".to_owned()), ..member(id, generation) };
+    assert_eq!(
+        (reply.error, reply.generation, reply.member_id.as_str()),
+        (ErrorCode::None, generation, "b")
+    );
+    assert!(
+        reply.skip_assignment && reply.members.len() == 1,
+        "the leader is told to assign nothing"
+    );
+    let who = |id: &str| MemberRef {
+        instance_id: Some("i".to_owned()),
+        ..member(id, generation)
+    };
     for (id, expected) in [("a", ErrorCode::FencedInstanceId), ("b", ErrorCode::None)] {
         let waiter = h.ask(Request::Heartbeat(who(id)));
         assert_eq!(h.reply(waiter), Some(Reply::Heartbeat(expected)), "{id}");
@@ -73,9 +97,17 @@ fn a_static_member_keeps_its_old_id_if_the_new_one_cannot_be_stored() {
     let a = h.ask(static_join("i", "", "a"));
     h.pass(Duration::from_secs(10));
     let generation = h.joined(a).generation;
-    let who = MemberRef { instance_id: Some("i".to_owned()), ..member("a", generation) };
+    let who = MemberRef {
+        instance_id: Some("i".to_owned()),
+        ..member("a", generation)
+    };
     let assignments = [("a".to_owned(), "part".into())].into();
-    h.ask(Request::Sync(Sync { member: who.clone(), protocol_type: None, protocol_name: None, assignments }));
+    h.ask(Request::Sync(Sync {
+        member: who.clone(),
+        protocol_type: None,
+        protocol_name: None,
+        assignments,
+    }));
     h.commits_at_once = false;
     let back = h.ask(static_join("i", "", "b"));
     h.commit_next(Err(ErrorCode::CoordinatorNotAvailable));
@@ -91,20 +123,33 @@ fn joins_that_are_refused() {
     h.stable(&["a"]);
     let cases = [
         ("a member of nobody's", rejoin("x"), ErrorCode::UnknownMemberId),
-        ("an instance of nobody's", static_join("i", "a", ""), ErrorCode::UnknownMemberId),
+        (
+            "an instance of nobody's",
+            static_join("i", "a", ""),
+            ErrorCode::UnknownMemberId,
+        ),
         (
             "another protocol type",
-            Request::Join(Join { protocol_type: "connect".to_owned(), ..join("", "b") }),
+            Request::Join(Join {
+                protocol_type: "connect".to_owned(),
+                ..join("", "b")
+            }),
             ErrorCode::InconsistentGroupProtocol,
         ),
         (
             "no protocol in common",
-            Request::Join(Join { protocols: protocols(&["sticky"]), ..join("", "b") }),
+            Request::Join(Join {
+                protocols: protocols(&["sticky"]),
+                ..join("", "b")
+            }),
             ErrorCode::InconsistentGroupProtocol,
         ),
         (
             "no protocol at all",
-            Request::Join(Join { protocols: Vec::new(), ..join("", "b") }),
+            Request::Join(Join {
+                protocols: Vec::new(),
+                ..join("", "b")
+            }),
             ErrorCode::InconsistentGroupProtocol,
         ),
     ];
@@ -114,7 +159,11 @@ fn joins_that_are_refused() {
     }
     let mut empty = Harness::new();
     let waiter = empty.ask(rejoin("a"));
-    assert_eq!(empty.joined(waiter).error, ErrorCode::UnknownMemberId, "an unknown group");
+    assert_eq!(
+        empty.joined(waiter).error,
+        ErrorCode::UnknownMemberId,
+        "an unknown group"
+    );
     assert_eq!(empty.shard.len(), 0);
 }
 
@@ -167,14 +216,28 @@ fn leaving_answers_each_member_and_stores_an_empty_group() {
     h.stable(&["a", "b"]);
     let waiter = h.ask(leave(&["a", "x"]));
     let members = vec![ErrorCode::None, ErrorCode::UnknownMemberId];
-    assert_eq!(h.reply(waiter), Some(Reply::Leave(LeaveReply { error: ErrorCode::None, members })));
+    assert_eq!(
+        h.reply(waiter),
+        Some(Reply::Leave(LeaveReply {
+            error: ErrorCode::None,
+            members
+        }))
+    );
     h.commits_at_once = false;
     let last = h.ask(leave(&["b"]));
     assert_eq!(h.reply(last), None, "answered before it was stored");
     h.commit_next(Ok(()));
     let members = vec![ErrorCode::None];
-    assert_eq!(h.reply(last), Some(Reply::Leave(LeaveReply { error: ErrorCode::None, members })));
-    let Some(Record::Group { value: Some(value), .. }) = h.log.last() else { panic!("{:?}", h.log) };
+    assert_eq!(
+        h.reply(last),
+        Some(Reply::Leave(LeaveReply {
+            error: ErrorCode::None,
+            members
+        }))
+    );
+    let Some(Record::Group { value: Some(value), .. }) = h.log.last() else {
+        panic!("{:?}", h.log)
+    };
     assert!(value.members.is_empty() && value.protocol_name.is_none() && value.protocol_type == "consumer");
 }
 
@@ -185,10 +248,19 @@ fn a_static_member_can_be_removed_by_its_instance() {
     let a = h.ask(static_join("i", "", "a"));
     h.pass(Duration::from_secs(10));
     h.joined(a);
-    let leaving = |instance: &str| Leaving { member_id: String::new(), instance_id: Some(instance.to_owned()) };
+    let leaving = |instance: &str| Leaving {
+        member_id: String::new(),
+        instance_id: Some(instance.to_owned()),
+    };
     let waiter = h.ask(Request::Leave(vec![leaving("i"), leaving("j")]));
     let members = vec![ErrorCode::None, ErrorCode::UnknownMemberId];
-    assert_eq!(h.reply(waiter), Some(Reply::Leave(LeaveReply { error: ErrorCode::None, members })));
+    assert_eq!(
+        h.reply(waiter),
+        Some(Reply::Leave(LeaveReply {
+            error: ErrorCode::None,
+            members
+        }))
+    );
 }
 
 /// What an unknown group answers to those who say that they are in it.
@@ -200,6 +272,12 @@ fn an_unknown_group_has_no_members() {
     assert_eq!(h.synced(waiter).error, ErrorCode::UnknownMemberId);
     let waiter = h.ask(leave(&["a"]));
     let members = vec![ErrorCode::UnknownMemberId];
-    assert_eq!(h.reply(waiter), Some(Reply::Leave(LeaveReply { error: ErrorCode::None, members })));
+    assert_eq!(
+        h.reply(waiter),
+        Some(Reply::Leave(LeaveReply {
+            error: ErrorCode::None,
+            members
+        }))
+    );
     assert_eq!(h.shard.len(), 0);
 }

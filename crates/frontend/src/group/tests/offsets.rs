@@ -35,7 +35,10 @@ fn a_commit_shows_once_its_record_is_committed() {
     h.commit_next(Ok(()));
     assert_eq!((answer(&mut h, first), h.committed()), (ErrorCode::None, Some(10)));
     h.commit_next(Err(ErrorCode::CoordinatorNotAvailable));
-    assert_eq!((answer(&mut h, second), h.committed()), (ErrorCode::CoordinatorNotAvailable, Some(10)));
+    assert_eq!(
+        (answer(&mut h, second), h.committed()),
+        (ErrorCode::CoordinatorNotAvailable, Some(10))
+    );
 }
 
 /// Rule 19: metadata comes back as it was sent, also after a restart, for one partition and for all.
@@ -47,7 +50,14 @@ fn rule_19_offsets_and_metadata_survive_a_restart() {
     let all = h.ask(Request::FetchOffsets(FetchOffsets { topics: None }));
     let expected = vec![("t".to_owned(), vec![(0, Some(committed(10)))])];
     assert_eq!(h.reply(all), Some(Reply::FetchOffsets(Ok(expected))));
-    h.shard.replay(Record::Offset { group: GROUP.to_owned(), partition: at(0), value: None }, h.now);
+    h.shard.replay(
+        Record::Offset {
+            group: GROUP.to_owned(),
+            partition: at(0),
+            value: None,
+        },
+        h.now,
+    );
     assert_eq!((h.committed(), h.shard.len()), (None, 0), "a tombstone deletes it");
 }
 
@@ -56,7 +66,11 @@ fn rule_19_offsets_and_metadata_survive_a_restart() {
 fn only_members_of_the_generation_commit() {
     let mut h = Harness::new();
     let unknown = h.commit(member("a", 1), 1);
-    assert_eq!(answer(&mut h, unknown), ErrorCode::IllegalGeneration, "an unknown group, by a member of it");
+    assert_eq!(
+        answer(&mut h, unknown),
+        ErrorCode::IllegalGeneration,
+        "an unknown group, by a member of it"
+    );
     let generation = h.stable(&["a"]);
     let cases = [
         (member("a", generation), ErrorCode::None),
@@ -64,7 +78,10 @@ fn only_members_of_the_generation_commit() {
         (member("x", generation), ErrorCode::UnknownMemberId),
         (nobody(), ErrorCode::UnknownMemberId),
         (
-            MemberRef { instance_id: Some("i".to_owned()), ..member("a", generation) },
+            MemberRef {
+                instance_id: Some("i".to_owned()),
+                ..member("a", generation)
+            },
             ErrorCode::UnknownMemberId,
         ),
     ];
@@ -74,15 +91,27 @@ fn only_members_of_the_generation_commit() {
     }
     let b = h.ask(new_member("b"));
     let waiter = h.commit(member("a", generation), 6);
-    assert_eq!(answer(&mut h, waiter), ErrorCode::None, "members commit what they own before they rejoin");
+    assert_eq!(
+        answer(&mut h, waiter),
+        ErrorCode::None,
+        "members commit what they own before they rejoin"
+    );
     let a = h.ask(rejoin("a"));
     h.joined(a);
     let generation = h.joined(b).generation;
     let waiter = h.commit(member("a", generation), 7);
-    assert_eq!(answer(&mut h, waiter), ErrorCode::RebalanceInProgress, "the assignment isn't known yet");
+    assert_eq!(
+        answer(&mut h, waiter),
+        ErrorCode::RebalanceInProgress,
+        "the assignment isn't known yet"
+    );
     h.ask(leave(&["a", "b"]));
     let waiter = h.commit(nobody(), 8);
-    assert_eq!((answer(&mut h, waiter), h.committed()), (ErrorCode::None, Some(8)), "an empty group takes anybody's");
+    assert_eq!(
+        (answer(&mut h, waiter), h.committed()),
+        (ErrorCode::None, Some(8)),
+        "an empty group takes anybody's"
+    );
 }
 
 /// A commit keeps the member's session, as a heartbeat does.

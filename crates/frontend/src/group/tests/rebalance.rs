@@ -18,8 +18,16 @@ fn the_first_rebalance_waits_for_more_members() {
     assert_eq!(h.reply(a), None, "the wait ended although another member had come");
     h.pass(Duration::from_secs(2));
     let (a, b) = (h.joined(a), h.joined(b));
-    assert_eq!((a.leader.as_str(), a.members.len()), ("a", 2), "the first to come leads and sees all");
-    assert_eq!((b.leader.as_str(), b.members.len()), ("a", 0), "others learn who leads only");
+    assert_eq!(
+        (a.leader.as_str(), a.members.len()),
+        ("a", 2),
+        "the first to come leads and sees all"
+    );
+    assert_eq!(
+        (b.leader.as_str(), b.members.len()),
+        ("a", 0),
+        "others learn who leads only"
+    );
     assert_eq!((a.generation, b.generation), (1, 1));
 }
 
@@ -45,7 +53,11 @@ fn rule_21_assignments_are_handed_on_verbatim_once_stored() {
     h.commits_at_once = false;
     let follower = h.ask(sync("b", generation, &[]));
     let leader = h.ask(sync("a", generation, &[("b", "\0\u{1}for b"), ("x", "for nobody")]));
-    assert_eq!((h.reply(leader), h.reply(follower)), (None, None), "answered before it was stored");
+    assert_eq!(
+        (h.reply(leader), h.reply(follower)),
+        (None, None),
+        "answered before it was stored"
+    );
     h.commit_next(Ok(()));
     let expected = SyncReply {
         error: ErrorCode::None,
@@ -54,7 +66,11 @@ fn rule_21_assignments_are_handed_on_verbatim_once_stored() {
         assignment: "\0\u{1}for b".into(),
     };
     assert_eq!(h.synced(follower), expected);
-    assert_eq!(h.synced(leader).assignment, "", "who is given nothing gets nothing, and no error");
+    assert_eq!(
+        h.synced(leader).assignment,
+        "",
+        "who is given nothing gets nothing, and no error"
+    );
     let again = h.ask(sync("b", generation, &[]));
     assert_eq!(h.synced(again), expected);
     assert_eq!(h.rebalances, 1);
@@ -92,7 +108,10 @@ fn an_assignment_stored_too_late_means_nothing() {
     h.commit_next(Ok(()));
     assert_eq!(h.heartbeat("a", generation), ErrorCode::RebalanceInProgress);
     let a = h.ask(rejoin("a"));
-    assert_eq!((h.joined(a).generation, h.joined(b).generation), (generation + 1, generation + 1));
+    assert_eq!(
+        (h.joined(a).generation, h.joined(b).generation),
+        (generation + 1, generation + 1)
+    );
     assert_eq!(h.rebalances, 0);
 }
 
@@ -108,7 +127,10 @@ fn members_that_do_not_rejoin_in_time_are_out() {
         h.heartbeat("b", generation);
     }
     let (a, c) = (h.joined(a), h.joined(c));
-    assert_eq!((a.generation, a.members.len(), c.leader), (generation + 1, 2, "a".to_owned()));
+    assert_eq!(
+        (a.generation, a.members.len(), c.leader),
+        (generation + 1, 2, "a".to_owned())
+    );
     assert_eq!(h.heartbeat("b", generation), ErrorCode::UnknownMemberId);
 }
 
@@ -121,7 +143,10 @@ fn a_leader_that_does_not_rejoin_is_replaced() {
     let b = h.ask(rejoin("b"));
     h.pass(Duration::from_secs(61));
     let (b, c) = (h.joined(b), h.joined(c));
-    assert_eq!((b.leader.as_str(), b.members.len(), b.generation), ("b", 2, generation + 1));
+    assert_eq!(
+        (b.leader.as_str(), b.members.len(), b.generation),
+        ("b", 2, generation + 1)
+    );
     assert_eq!(c.leader, "b");
 }
 
@@ -152,7 +177,10 @@ fn joining_again_with_the_same_metadata_changes_nothing() {
     let same = h.ask(rejoin("b"));
     assert_eq!(h.joined(same).generation, generation);
     assert_eq!(h.heartbeat("a", generation), ErrorCode::None);
-    let changed = Join { protocols: protocols(&["range", "sticky"]), ..join("b", "") };
+    let changed = Join {
+        protocols: protocols(&["range", "sticky"]),
+        ..join("b", "")
+    };
     let changed = h.ask(Request::Join(changed));
     assert_eq!(h.reply(changed), None);
     assert_eq!(h.heartbeat("a", generation), ErrorCode::RebalanceInProgress);
@@ -172,8 +200,17 @@ fn a_leader_that_joins_again_forces_a_rebalance() {
 #[test]
 fn the_most_preferred_common_protocol_wins() {
     let mut h = Harness::new();
-    let tables = [("a", ["sticky", "range"]), ("b", ["range", "sticky"]), ("c", ["range", "sticky"])];
-    let ask = |(id, names): (&str, [&str; 2])| Request::Join(Join { protocols: protocols(&names), ..join("", id) });
+    let tables = [
+        ("a", ["sticky", "range"]),
+        ("b", ["range", "sticky"]),
+        ("c", ["range", "sticky"]),
+    ];
+    let ask = |(id, names): (&str, [&str; 2])| {
+        Request::Join(Join {
+            protocols: protocols(&names),
+            ..join("", id)
+        })
+    };
     let waiters: Vec<Waiter> = tables.into_iter().map(|table| h.ask(ask(table))).collect();
     h.pass(Duration::from_secs(10));
     for waiter in waiters {
@@ -216,5 +253,9 @@ fn a_group_survives_a_restart() {
     let waiter = h.ask(sync("b", generation, &[]));
     assert_eq!(h.synced(waiter).assignment, "b");
     h.pass(Duration::from_secs(2));
-    assert_eq!(h.heartbeat("b", generation), ErrorCode::UnknownMemberId, "it was silent for a session");
+    assert_eq!(
+        h.heartbeat("b", generation),
+        ErrorCode::UnknownMemberId,
+        "it was silent for a session"
+    );
 }

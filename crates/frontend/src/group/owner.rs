@@ -1,0 +1,314 @@
+//! The one task that owns the groups of one partition of `__consumer_offsets`, for one leadership of it.
+//!
+//! Owns: the replay, the order of requests, their records on the way into the log, and answers. Does not own: what
+//! requests mean (`shard.rs`), which partitions there are (`coordinator.rs`). Keeps invariant 10: nothing is answered
+//! before the replay has reached the end found at opening, and no decision before its record is committed. When the
+//! leadership ends, everything that waits is told to look for another coordinator.
+//!
+//! Requests that are there together are handled together, and their records leave as one batch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use tailwater_kafka::batch::{BatchBuilder, BatchHeader};
+use tailwater_kafka::{ErrorCode, batch};
+use tailwater_runtime::clock::Clock;
+use tokio::sync::{mpsc, oneshot};
+
+use super::effects::{Effects, Now, Reply, Request, Waiter, Write};
+use super::metrics::GroupMetrics;
+use super::record;
+use super::replay::replay;
+use super::shard::Shard;
+use crate::partition::{Append, AppendError, LeadershipEnded, Partition};
+
+/// Requests that wait for the owner. Their bytes count in the server's request memory until they are answered.
+const MAX_QUEUED: usize = 1024;
+/// Batches that are on their way at the same time.
+const MAX_BATCHES_IN_FLIGHT: usize = 16;
+/// Records of several requests share a batch up to here.
+const BATCH_BYTES: usize = 256 << 10;
+/// How long records wait for the WAL's credit (Kafka's `offsets.commit.timeout.ms`).
+const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One request of a group, and where its reply goes.
+pub(super) struct Command {
+    pub group: String,
+    pub request: Request,
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// What others see of an owner.
+pub(super) struct OwnerHandle {
+    pub partition: Arc<Partition>,
+    pub commands: mpsc::Sender<Command>,
+    loaded: Arc<AtomicBool>,
+}
+
+impl OwnerHandle {
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+}
+
+pub(super) struct Owner {
+    shard: Shard,
+    partition: Arc<Partition>,
+    /// The topic's `max.message.bytes`.
+    max_batch_bytes: usize,
+    commands: mpsc::Receiver<Command>,
+    /// Nobody can ask any more.
+    closed: bool,
+    loaded: Arc<AtomicBool>,
+    clock: Clock,
+    metrics: GroupMetrics,
+    next_waiter: u64,
+    waiting: BTreeMap<Waiter, oneshot::Sender<Reply>>,
+    in_flight: FuturesOrdered<BoxFuture<'static, Committed>>,
+    counted_groups: i64,
+}
+
+/// The outcome of one batch.
+struct Committed {
+    writes: Vec<Write>,
+    result: Result<(), LeadershipEnded>,
+}
+
+/// The leadership is over, so this owner is.
+struct Resigned;
+
+impl Owner {
+    pub fn new(
+        shard: Shard,
+        partition: Arc<Partition>,
+        max_batch_bytes: usize,
+        clock: Clock,
+        metrics: GroupMetrics,
+    ) -> (Self, OwnerHandle) {
+        let (sender, commands) = mpsc::channel(MAX_QUEUED);
+        let loaded = Arc::new(AtomicBool::new(false));
+        let handle = OwnerHandle {
+            partition: partition.clone(),
+            commands: sender,
+            loaded: loaded.clone(),
+        };
+        let owner = Self {
+            shard,
+            partition,
+            max_batch_bytes,
+            commands,
+            closed: false,
+            loaded,
+            clock,
+            metrics,
+            next_waiter: 0,
+            waiting: BTreeMap::new(),
+            in_flight: FuturesOrdered::new(),
+            counted_groups: 0,
+        };
+        (owner, handle)
+    }
+
+    /// Runs until the leadership ends, or until nobody can ask any more and what is on its way is committed. Whoever waits
+    /// then learns it by the drop of its sender.
+    pub async fn run(mut self) {
+        let partition = self.partition.index();
+        if !replay(&self.partition, &mut self.shard, &self.clock).await {
+            return;
+        }
+        self.shard.loaded(self.now());
+        self.loaded.store(true, Ordering::Release);
+        self.count_groups();
+        tracing::debug!(partition, groups = self.shard.len(), "group coordinator loaded");
+        while let Ok(true) = self.serve_once().await {
+            self.count_groups();
+        }
+        tracing::debug!(partition, "group coordinator resigned");
+    }
+
+    /// One turn; false at the end.
+    async fn serve_once(&mut self) -> Result<bool, Resigned> {
+        let next_wake = self.shard.next_wake();
+        let wake_at = next_wake.unwrap_or_else(|| self.clock.now());
+        let mut effects = Effects::default();
+        tokio::select! {
+            biased;
+            committed = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                let Some(Committed { writes, result }) = committed else { return Ok(true) };
+                result.map_err(|LeadershipEnded| Resigned)?;
+                for write in writes {
+                    effects.append(self.shard.written(write, Ok(()), self.now()));
+                }
+            }
+            command = self.commands.recv(), if !self.closed && self.in_flight.len() < MAX_BATCHES_IN_FLIGHT => {
+                match command {
+                    None => self.closed = true,
+                    Some(command) => {
+                        effects.append(self.step(command));
+                        self.step_queued(&mut effects);
+                    }
+                }
+            }
+            // After what has been asked until now, so that no heartbeat that is here comes too late.
+            () = self.clock.sleep_until(wake_at), if !self.closed && next_wake.is_some() => {
+                while let Some(ticked) = self.shard.tick(self.now()) {
+                    effects.append(ticked);
+                }
+            }
+        }
+        self.carry_out(effects).await?;
+        Ok(!self.closed || !self.in_flight.is_empty())
+    }
+
+    fn step_queued(&mut self, effects: &mut Effects) {
+        for _ in 0..MAX_QUEUED {
+            let Ok(command) = self.commands.try_recv() else { return };
+            effects.append(self.step(command));
+        }
+    }
+
+    fn step(&mut self, command: Command) -> Effects {
+        let waiter = Waiter(self.next_waiter);
+        self.next_waiter += 1;
+        self.waiting.insert(waiter, command.reply);
+        self.shard.step(&command.group, command.request, waiter, self.now())
+    }
+
+    async fn carry_out(&mut self, mut effects: Effects) -> Result<(), Resigned> {
+        loop {
+            self.metrics.rebalances.inc_by(effects.rebalances);
+            for (waiter, reply) in effects.replies.drain(..) {
+                if let Some(sender) = self.waiting.remove(&waiter) {
+                    // An error: the client is gone.
+                    drop(sender.send(reply));
+                }
+            }
+            if effects.writes.is_empty() {
+                return Ok(());
+            }
+            // What can't be written has effects of its own.
+            effects = self.write(std::mem::take(&mut effects.writes)).await?;
+        }
+    }
+
+    /// Puts writes into as few batches as hold them, in order, each write whole.
+    async fn write(&mut self, writes: Vec<Write>) -> Result<Effects, Resigned> {
+        let mut failed = Effects::default();
+        let mut batch = Pending::default();
+        for write in writes {
+            match self.encode(&write) {
+                Ok(records) => {
+                    if !batch.writes.is_empty()
+                        && batch.bytes() + size(&records) > BATCH_BYTES.min(self.max_batch_bytes)
+                    {
+                        failed.append(self.append(std::mem::take(&mut batch)).await?);
+                    }
+                    batch.push(write, &records, self.clock.wall_ms());
+                }
+                Err(error) => failed.append(self.shard.written(write, Err(error), self.now())),
+            }
+        }
+        if !batch.writes.is_empty() {
+            failed.append(self.append(batch).await?);
+        }
+        Ok(failed)
+    }
+
+    /// # Errors
+    /// The records can never be stored.
+    fn encode(&self, write: &Write) -> Result<Vec<record::KeyValue>, ErrorCode> {
+        let records: Result<Vec<_>, _> = write.records.iter().map(record::encode).collect();
+        let records = records.map_err(|_too_long| ErrorCode::InvalidRequest)?;
+        match size(&records) + batch::HEADER_BYTES <= self.max_batch_bytes {
+            true => Ok(records),
+            // As Kafka answers, whose clients take it for final.
+            false => Err(ErrorCode::UnknownServerError),
+        }
+    }
+
+    async fn append(&mut self, batch: Pending) -> Result<Effects, Resigned> {
+        let Pending { builder, writes } = batch;
+        let bytes = builder.build();
+        let header = BatchHeader::read(&bytes).expect("it was built just now");
+        let append = Append {
+            header,
+            backing_bytes: bytes.capacity(),
+            shared_bytes: bytes.len(),
+            batch: bytes,
+            log_append_time: false,
+            deadline: self.clock.now() + APPEND_TIMEOUT,
+        };
+        match self.partition.append(append).await {
+            Ok(appended) => {
+                let committed = async move {
+                    let result = appended.committed().await.map(drop);
+                    Committed { writes, result }
+                };
+                self.in_flight.push_back(Box::pin(committed));
+                Ok(Effects::default())
+            }
+            Err(AppendError::NotLeader) => Err(Resigned),
+            Err(error) => {
+                tracing::debug!(%error, "group records not written");
+                let mut effects = Effects::default();
+                for write in writes {
+                    let error = ErrorCode::CoordinatorNotAvailable;
+                    effects.append(self.shard.written(write, Err(error), self.now()));
+                }
+                Ok(effects)
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            at: self.clock.now(),
+            wall_ms: self.clock.wall_ms(),
+        }
+    }
+
+    fn count_groups(&mut self) {
+        let groups = i64::try_from(self.shard.len()).unwrap_or(i64::MAX);
+        self.metrics.groups.add(groups - self.counted_groups);
+        self.counted_groups = groups;
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.metrics.groups.sub(self.counted_groups);
+    }
+}
+
+/// A batch that is being filled.
+#[derive(Default)]
+struct Pending {
+    builder: BatchBuilder,
+    writes: Vec<Write>,
+}
+
+impl Pending {
+    fn bytes(&self) -> usize {
+        self.builder.size()
+    }
+
+    fn push(&mut self, write: Write, records: &[record::KeyValue], now_ms: i64) {
+        for (key, value) in records {
+            self.builder.push(now_ms, Some(key), value.as_deref(), &[]);
+        }
+        self.writes.push(write);
+    }
+}
+
+/// About the bytes that these records take in a batch: each has at most 21 more than its key and value.
+fn size(records: &[record::KeyValue]) -> usize {
+    records
+        .iter()
+        .map(|(key, value)| key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + 21)
+        .sum()
+}

@@ -1,0 +1,84 @@
+//! Reading a partition of `__consumer_offsets` into its groups.
+//!
+//! Owns: the way from batches to records, up to the end found at opening. What isn't a record of this topic stops the
+//! replay: a coordinator that passed over damage would forget what was acknowledged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tailwater_kafka::batch::{BatchHeader, Batches, Compression, HEADER_BYTES};
+use tailwater_kafka::record::records;
+use tailwater_runtime::clock::Clock;
+use tailwater_types::Offset;
+
+use super::effects::Now;
+use super::record;
+use super::shard::Shard;
+use crate::partition::{Partition, ReadError};
+
+/// Read at once.
+const READ_BYTES: usize = 1 << 20;
+/// After a read that may succeed later.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Replays the log's committed part; false if the leadership ended first, or the log can't be understood.
+pub(super) async fn replay(partition: &Arc<Partition>, shard: &mut Shard, clock: &Clock) -> bool {
+    let end = partition.high_watermark();
+    let mut from = partition.log_start();
+    while from < end {
+        match partition.read(from, end, READ_BYTES, true).await {
+            Ok(batches) => match replay_batches(&batches, shard, clock) {
+                Ok(next) => from = next,
+                Err(reason) => {
+                    tracing::error!(
+                        topic = %partition.topic_name(), partition = partition.index(), offset = %from, reason,
+                        "the log of consumer groups can't be read: their coordinator stays unavailable"
+                    );
+                    return false;
+                }
+            },
+            Err(ReadError::NotLeader) => return false,
+            Err(ReadError::OutOfRange { start, .. }) => from = start,
+            Err(error) => {
+                tracing::debug!(%error, "group log not readable now");
+                clock.sleep(RETRY).await;
+                if partition.has_ended() {
+                    return false;
+                }
+            }
+        }
+    }
+    true
+}
+
+/// Where it goes on behind these batches.
+fn replay_batches(batches: &[bytes::Bytes], shard: &mut Shard, clock: &Clock) -> Result<Offset, String> {
+    let mut next = None;
+    for batch in batches.iter().cloned().flat_map(Batches::new) {
+        let (header, bytes) = batch.map_err(|error| error.to_string())?;
+        next = Some(header.end_offset());
+        if !header.is_control() {
+            replay_batch(&header, &bytes, shard, clock)?;
+        }
+    }
+    next.ok_or_else(|| "nothing where there should be records".to_owned())
+}
+
+fn replay_batch(header: &BatchHeader, bytes: &[u8], shard: &mut Shard, clock: &Clock) -> Result<(), String> {
+    match header.compression() {
+        Ok(Compression::None) => {}
+        other => return Err(format!("compressed records: {other:?}")),
+    }
+    let now = Now {
+        at: clock.now(),
+        wall_ms: clock.wall_ms(),
+    };
+    for found in records(&bytes[HEADER_BYTES..]) {
+        let found = found.map_err(|error| error.to_string())?;
+        let key = found.key.ok_or("a record without a key")?;
+        if let Some(decoded) = record::decode(key, found.value).map_err(|error| error.to_string())? {
+            shard.replay(decoded, now);
+        }
+    }
+    Ok(())
+}

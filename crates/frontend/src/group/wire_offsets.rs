@@ -1,0 +1,294 @@
+//! OffsetCommit and OffsetFetch of the wire, as questions to a group's owner, and back.
+//!
+//! Owns: topics by name and by id (from version 10 on), which partitions exist, how long metadata may be. What was
+//! committed for a topic that has been deleted since, or for one of the same name before it, isn't shown.
+
+use tailwater_kafka::messages::*;
+use tailwater_kafka::{ErrorCode, Str, Uuid};
+use tailwater_types::TopicId;
+
+use super::coordinator::Groups;
+use super::effects::{Commit, CommittedOffset, FetchOffsets, FetchedTopic, MemberRef, Reply, Request, TopicPartition};
+use crate::server::RequestContext;
+use crate::view::{Snapshot, Topic};
+
+/// From here on an unknown group is called so; before, its members are told of a wrong generation.
+const FIRST_UNKNOWN_GROUP_VERSION: i16 = 9;
+/// From here on topics have ids instead of names.
+const FIRST_ID_VERSION: i16 = 10;
+/// From here on one request asks about several groups (KIP-709).
+const FIRST_SEVERAL_GROUPS_VERSION: i16 = 8;
+/// From here on an error can be said of the whole response.
+const FIRST_WHOLE_ERROR_VERSION: i16 = 2;
+const NOTHING: i64 = -1;
+
+pub(crate) async fn offset_commit(
+    groups: &Groups,
+    context: &RequestContext,
+    view: &Snapshot,
+    request: OffsetCommitRequest,
+) -> OffsetCommitResponse {
+    let by_id = context.version >= FIRST_ID_VERSION;
+    let now_ms = groups.clock().wall_ms();
+    let expire_timestamp_ms = match request.retention_time_ms {
+        ..0 => -1,
+        retention_ms => now_ms.saturating_add(retention_ms),
+    };
+    let mut offsets = Vec::new();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for asked in request.topics {
+        let topic = find(view, &asked.name, asked.topic_id, by_id);
+        let mut answered = OffsetCommitResponseTopic {
+            name: asked.name,
+            topic_id: asked.topic_id,
+            partitions: Vec::new(),
+        };
+        for partition in asked.partitions {
+            let error_code = check_commit(topic, &partition, by_id, groups.config().offset_metadata_max_chars);
+            if let (Some(topic), ErrorCode::None) = (topic, error_code) {
+                let at = TopicPartition {
+                    topic: topic.name.to_string(),
+                    partition: partition.partition_index,
+                };
+                offsets.push((
+                    at,
+                    to_offset(partition.clone(), topic.info.id, now_ms, expire_timestamp_ms),
+                ));
+            }
+            let partition_index = partition.partition_index;
+            answered.partitions.push(OffsetCommitResponsePartition {
+                partition_index,
+                error_code,
+            });
+        }
+        topics.push(answered);
+    }
+    if !offsets.is_empty() {
+        let unknown_group = match context.version >= FIRST_UNKNOWN_GROUP_VERSION {
+            true => ErrorCode::GroupIdNotFound,
+            false => ErrorCode::IllegalGeneration,
+        };
+        let member = MemberRef {
+            member_id: request.member_id.into(),
+            instance_id: request.group_instance_id.map(String::from),
+            generation: request.generation_id_or_member_epoch,
+        };
+        let commit = Request::Commit(Commit {
+            member,
+            offsets,
+            unknown_group,
+        });
+        let error = match groups.ask(request.group_id.into(), commit).await {
+            Reply::Commit(error) => error,
+            _ => ErrorCode::UnknownServerError,
+        };
+        let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        partitions
+            .filter(|partition| !partition.error_code.is_error())
+            .for_each(|p| p.error_code = error);
+    }
+    OffsetCommitResponse {
+        throttle_time_ms: 0,
+        topics,
+    }
+}
+
+fn find<'a>(view: &'a Snapshot, name: &str, id: Uuid, by_id: bool) -> Option<&'a std::sync::Arc<Topic>> {
+    match by_id {
+        true => view.topic(TopicId(id)),
+        false => view.topic_named(name),
+    }
+}
+
+fn check_commit(
+    topic: Option<&std::sync::Arc<Topic>>,
+    partition: &OffsetCommitRequestPartition,
+    by_id: bool,
+    max_chars: usize,
+) -> ErrorCode {
+    let Some(topic) = topic else {
+        return if by_id {
+            ErrorCode::UnknownTopicId
+        } else {
+            ErrorCode::UnknownTopicOrPartition
+        };
+    };
+    // Kafka counts the characters of a Java string.
+    let chars = partition
+        .committed_metadata
+        .as_ref()
+        .map_or(0, |text| text.encode_utf16().count());
+    if !topic.partitions.contains_key(&partition.partition_index) {
+        ErrorCode::UnknownTopicOrPartition
+    } else if chars > max_chars {
+        ErrorCode::OffsetMetadataTooLarge
+    } else {
+        ErrorCode::None
+    }
+}
+
+fn to_offset(
+    partition: OffsetCommitRequestPartition,
+    topic: TopicId,
+    now_ms: i64,
+    expire_timestamp_ms: i64,
+) -> CommittedOffset {
+    CommittedOffset {
+        offset: partition.committed_offset,
+        leader_epoch: partition.committed_leader_epoch,
+        metadata: partition.committed_metadata.map(String::from).unwrap_or_default(),
+        commit_timestamp_ms: now_ms,
+        expire_timestamp_ms,
+        topic_id: Some(topic),
+    }
+}
+
+pub(crate) async fn offset_fetch(
+    groups: &Groups,
+    context: &RequestContext,
+    view: &Snapshot,
+    request: OffsetFetchRequest,
+) -> OffsetFetchResponse {
+    let version = context.version;
+    if version < FIRST_SEVERAL_GROUPS_VERSION {
+        let topics: Option<Vec<_>> = request.topics.map(|topics| topics.into_iter().map(by_name).collect());
+        let answered = fetch_group(groups, view, request.group_id, topics.clone(), false).await;
+        return one_group(answered, topics.unwrap_or_default(), version);
+    }
+    let by_id = version >= FIRST_ID_VERSION;
+    let mut answered = Vec::with_capacity(request.groups.len());
+    for group in request.groups {
+        answered.push(fetch_group(groups, view, group.group_id, group.topics, by_id).await);
+    }
+    OffsetFetchResponse {
+        groups: answered,
+        ..Default::default()
+    }
+}
+
+fn by_name(topic: OffsetFetchRequestTopic) -> OffsetFetchRequestTopics {
+    OffsetFetchRequestTopics {
+        name: topic.name,
+        topic_id: Uuid::nil(),
+        partition_indexes: topic.partition_indexes,
+    }
+}
+
+/// Nothing can be pending while there are no transactions, so every offset is stable.
+async fn fetch_group(
+    groups: &Groups,
+    view: &Snapshot,
+    group_id: Str,
+    topics: Option<Vec<OffsetFetchRequestTopics>>,
+    by_id: bool,
+) -> OffsetFetchResponseGroup {
+    let mut unknown = Vec::new();
+    let asked = topics.map(|topics| {
+        let mut known = Vec::with_capacity(topics.len());
+        for topic in topics {
+            match by_id {
+                false => known.push((String::from(topic.name), topic.partition_indexes)),
+                true => match view.topic(TopicId(topic.topic_id)) {
+                    Some(found) => known.push((found.name.to_string(), topic.partition_indexes)),
+                    None => unknown.push(refused(topic, ErrorCode::UnknownTopicId)),
+                },
+            }
+        }
+        known
+    });
+    let request = Request::FetchOffsets(FetchOffsets { topics: asked.clone() });
+    let fetched = match groups.ask(group_id.clone().into(), request).await {
+        Reply::FetchOffsets(fetched) => fetched,
+        _ => Err(ErrorCode::UnknownServerError),
+    };
+    let mut answer = OffsetFetchResponseGroup {
+        group_id,
+        topics: unknown,
+        error_code: ErrorCode::None,
+    };
+    match fetched {
+        Ok(topics) => {
+            let wants_all = asked.is_none();
+            let shown = topics.into_iter().map(|topic| to_response(view, topic, wants_all));
+            answer
+                .topics
+                .extend(shown.filter(|topic| !wants_all || !topic.partitions.is_empty()));
+        }
+        Err(error) => answer.error_code = error,
+    }
+    answer
+}
+
+fn refused(topic: OffsetFetchRequestTopics, error_code: ErrorCode) -> OffsetFetchResponseTopics {
+    let partition = |partition_index| OffsetFetchResponsePartitions {
+        partition_index,
+        committed_offset: NOTHING,
+        error_code,
+        ..Default::default()
+    };
+    OffsetFetchResponseTopics {
+        name: topic.name,
+        topic_id: topic.topic_id,
+        partitions: topic.partition_indexes.into_iter().map(partition).collect(),
+    }
+}
+
+fn to_response(view: &Snapshot, (name, partitions): FetchedTopic, wants_all: bool) -> OffsetFetchResponseTopics {
+    let current = view.topic_named(&name).map(|topic| topic.info.id);
+    let is_current = |offset: &CommittedOffset| match (offset.topic_id, current) {
+        (Some(committed), Some(current)) => committed == current,
+        (None, Some(_)) => true,
+        (_, None) => false,
+    };
+    let partition = |(partition_index, offset): (i32, Option<CommittedOffset>)| {
+        let nothing = OffsetFetchResponsePartitions {
+            partition_index,
+            committed_offset: NOTHING,
+            ..Default::default()
+        };
+        match offset.filter(is_current) {
+            Some(offset) => Some(OffsetFetchResponsePartitions {
+                committed_offset: offset.offset,
+                committed_leader_epoch: offset.leader_epoch,
+                metadata: Some(offset.metadata.into()),
+                ..nothing
+            }),
+            None => (!wants_all).then_some(nothing),
+        }
+    };
+    OffsetFetchResponseTopics {
+        name: name.into(),
+        topic_id: current.map(|id| id.0).unwrap_or_default(),
+        partitions: partitions.into_iter().filter_map(partition).collect(),
+    }
+}
+
+/// The answer about one group, as versions below 8 have it.
+fn one_group(
+    mut group: OffsetFetchResponseGroup,
+    asked: Vec<OffsetFetchRequestTopics>,
+    version: i16,
+) -> OffsetFetchResponse {
+    let mut error_code = group.error_code;
+    if error_code.is_error() && version < FIRST_WHOLE_ERROR_VERSION {
+        group.topics = asked.into_iter().map(|topic| refused(topic, error_code)).collect();
+        error_code = ErrorCode::None;
+    }
+    let partition = |partition: OffsetFetchResponsePartitions| OffsetFetchResponsePartition {
+        partition_index: partition.partition_index,
+        committed_offset: partition.committed_offset,
+        committed_leader_epoch: partition.committed_leader_epoch,
+        metadata: partition.metadata,
+        error_code: partition.error_code,
+    };
+    let topic = |topic: OffsetFetchResponseTopics| OffsetFetchResponseTopic {
+        name: topic.name,
+        partitions: topic.partitions.into_iter().map(partition).collect(),
+    };
+    let topics = group.topics.into_iter().map(topic).collect();
+    OffsetFetchResponse {
+        topics,
+        error_code,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,209 @@
+//! Metadata: brokers, topics and their leaders, and topics that are made by being asked for.
+//!
+//! Owns: kafka.md section 3, rules 2 and 31. Does not own: how topics are made (`create.rs`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tailwater_kafka::messages::*;
+use tailwater_kafka::{ErrorCode, Str, Uuid};
+use tailwater_rpc::controller::{NewTopic, PartitionInfo};
+use tailwater_types::TopicId;
+
+use super::brokers::{NO_BROKER, address, broker_id, endpoint};
+use super::create::TopicCreator;
+use super::names;
+use crate::server::{Handlers, RequestContext};
+use crate::view::{Snapshot, Topic, View};
+
+/// In version 0 an empty list asks for all topics; later it asks for none.
+const FIRST_NONE_VERSION: i16 = 1;
+/// Topics may be asked for by id.
+const FIRST_ID_VERSION: i16 = 12;
+/// What a client may do where nobody is forbidden anything, as Kafka's bits: read, write, create, delete, alter,
+/// describe, and both for configs.
+const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+/// Create, alter, describe, act, both for configs, and idempotent write.
+const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+
+/// Making topics that clients ask for.
+#[derive(Clone)]
+pub(crate) struct AutoCreate {
+    pub is_enabled: bool,
+    pub partitions: i32,
+    pub creator: TopicCreator,
+    /// The groups' topic, which is made in its own way.
+    pub offsets_topic: NewTopic,
+}
+
+pub(crate) async fn metadata(
+    handlers: &Handlers,
+    context: &RequestContext,
+    request: MetadataRequest,
+) -> MetadataResponse {
+    let version = context.version;
+    let wants_cluster = request.include_cluster_authorized_operations;
+    let wants_operations = request.include_topic_authorized_operations;
+    let creates = request.allow_auto_topic_creation && handlers.auto_create().is_enabled;
+    let mut topics = match request.topics {
+        Some(asked) if version >= FIRST_NONE_VERSION || !asked.is_empty() => {
+            let mut seen = BTreeSet::new();
+            let mut topics = Vec::with_capacity(asked.len());
+            for asked in asked {
+                if seen.insert((asked.topic_id, asked.name.clone())) {
+                    topics.push(one_topic(handlers, version, asked, creates).await);
+                }
+            }
+            topics
+        }
+        _ => {
+            let view = handlers.view().snapshot();
+            view.topics().map(|topic| show(&view, topic)).collect()
+        }
+    };
+    if wants_operations {
+        topics
+            .iter_mut()
+            .for_each(|topic| topic.topic_authorized_operations = ALL_TOPIC_OPERATIONS);
+    }
+    let view = handlers.view().snapshot();
+    let brokers: Vec<MetadataResponseBroker> = brokers(&view).collect();
+    MetadataResponse {
+        throttle_time_ms: 0,
+        controller_id: controller(&brokers, broker_id(handlers.session().node())),
+        brokers,
+        cluster_id: Some(handlers.session().cluster().to_string().into()),
+        topics,
+        cluster_authorized_operations: if wants_cluster {
+            ALL_CLUSTER_OPERATIONS
+        } else {
+            i32::MIN
+        },
+        error_code: ErrorCode::None,
+    }
+}
+
+fn brokers(view: &Snapshot) -> impl Iterator<Item = MetadataResponseBroker> {
+    view.frontends().filter_map(|info| {
+        let address = address(info)?;
+        Some(MetadataResponseBroker {
+            node_id: broker_id(info.node),
+            host: address.host.as_str().into(),
+            port: i32::from(address.port),
+            rack: None,
+        })
+    })
+}
+
+/// Any broker will do: each takes what only a controller may decide to the real one.
+fn controller(brokers: &[MetadataResponseBroker], here: i32) -> i32 {
+    let is_here = |broker: &&MetadataResponseBroker| broker.node_id == here;
+    let broker = brokers.iter().find(is_here).or(brokers.first());
+    broker.map_or(NO_BROKER, |broker| broker.node_id)
+}
+
+async fn one_topic(
+    handlers: &Handlers,
+    version: i16,
+    asked: MetadataRequestTopic,
+    creates: bool,
+) -> MetadataResponseTopic {
+    let view = handlers.view().snapshot();
+    if asked.topic_id != Uuid::nil() {
+        if version < FIRST_ID_VERSION {
+            return refused(
+                asked.name.or_else(|| Some(Str::default())),
+                asked.topic_id,
+                ErrorCode::InvalidRequest,
+            );
+        }
+        return match view.topic(TopicId(asked.topic_id)) {
+            Some(topic) => show(&view, topic),
+            None => refused(None, asked.topic_id, ErrorCode::UnknownTopicId),
+        };
+    }
+    let Some(name) = asked.name else {
+        let name = (version < FIRST_ID_VERSION).then(Str::default);
+        return refused(name, asked.topic_id, ErrorCode::InvalidRequest);
+    };
+    if let Some(topic) = view.topic_named(&name) {
+        return show(&view, topic);
+    }
+    if names::check(&name).is_err() {
+        return refused(Some(name), Uuid::nil(), ErrorCode::InvalidTopicException);
+    }
+    match creates {
+        true => auto_create(handlers.auto_create(), handlers.view(), name).await,
+        false => refused(Some(name), Uuid::nil(), ErrorCode::UnknownTopicOrPartition),
+    }
+}
+
+async fn auto_create(auto: &AutoCreate, view: &View, name: Str) -> MetadataResponseTopic {
+    let new = if *name == *names::CONSUMER_OFFSETS {
+        auto.offsets_topic.clone()
+    } else if names::is_internal(&name) {
+        return refused(Some(name), Uuid::nil(), ErrorCode::UnknownTopicOrPartition);
+    } else if names::collision(&name, &view.snapshot()).is_some() {
+        return refused(Some(name), Uuid::nil(), ErrorCode::InvalidTopicException);
+    } else {
+        NewTopic {
+            name: name.as_str().to_owned(),
+            partitions: auto.partitions,
+            configs: Default::default(),
+            internal: false,
+            validate_only: false,
+        }
+    };
+    match auto.creator.ensure(new).await {
+        Ok(topic) => show(&view.snapshot(), &topic),
+        Err(error) => {
+            tracing::info!(topic = %name, %error, "topic not created for now");
+            refused(Some(name), Uuid::nil(), ErrorCode::LeaderNotAvailable)
+        }
+    }
+}
+
+fn refused(name: Option<Str>, topic_id: Uuid, error_code: ErrorCode) -> MetadataResponseTopic {
+    let is_internal = name.as_ref().is_some_and(|name| names::is_internal(name));
+    MetadataResponseTopic {
+        error_code,
+        name,
+        topic_id,
+        is_internal,
+        ..Default::default()
+    }
+}
+
+fn show(view: &Snapshot, topic: &Arc<Topic>) -> MetadataResponseTopic {
+    MetadataResponseTopic {
+        error_code: ErrorCode::None,
+        name: Some((&*topic.name).into()),
+        topic_id: topic.info.id.0,
+        is_internal: topic.info.internal,
+        partitions: topic
+            .partitions
+            .values()
+            .map(|partition| show_partition(view, partition))
+            .collect(),
+        ..Default::default()
+    }
+}
+
+/// One replica is shown, the leader: copies of the data are the WAL's and the object store's.
+fn show_partition(view: &Snapshot, partition: &PartitionInfo) -> MetadataResponsePartition {
+    let leader = partition.leader.filter(|leader| endpoint(view, *leader).is_some());
+    let replicas: Vec<i32> = partition.leader.map(broker_id).into_iter().collect();
+    let (error_code, offline_replicas) = match leader {
+        Some(_) => (ErrorCode::None, Vec::new()),
+        None => (ErrorCode::LeaderNotAvailable, replicas.clone()),
+    };
+    MetadataResponsePartition {
+        error_code,
+        partition_index: partition.index,
+        leader_id: leader.map_or(NO_BROKER, broker_id),
+        leader_epoch: partition.leader_epoch.0,
+        replica_nodes: replicas.clone(),
+        isr_nodes: replicas,
+        offline_replicas,
+    }
+}

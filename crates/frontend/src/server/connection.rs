@@ -1,0 +1,227 @@
+//! One client's connection: one task, from its acceptance to its end.
+//!
+//! Owns: the loop that reads, begins, drives and answers requests, without a hop to another task in between. Whatever
+//! a client sends ends at worst this connection, with one log line. Does not own: the order rules (`pipeline`), frames
+//! (`frame`), what a request does (`dispatch`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Buf as _;
+use tailwater_kafka::{ApiKey, CodecError, Reader, Request, RequestHeader};
+use tailwater_runtime::clock::Instant;
+use tailwater_runtime::{BytePermit, ByteSemaphore, CancellationToken};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::api_versions;
+use super::context::RequestContext;
+use super::dispatch::Handlers;
+use super::frame::{FrameError, FrameReader, Received};
+use super::metrics::ServerMetrics;
+use super::pipeline::{Answer, Begun, Finished, Pipeline, Work};
+use super::quiet::Quiet;
+use crate::config::ServerConfig;
+
+/// What all connections share.
+pub(super) struct Shared {
+    pub config: ServerConfig,
+    pub handlers: Arc<Handlers>,
+    pub memory: ByteSemaphore,
+    pub metrics: ServerMetrics,
+    pub quiet: Quiet,
+    /// No new requests: those that have begun are answered, then connections close.
+    pub stopping: CancellationToken,
+    /// This node is fenced: nobody is answered any more.
+    pub fenced: CancellationToken,
+}
+
+/// Why a connection is closed by this side.
+#[derive(Debug, thiserror::Error)]
+enum Closed {
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("malformed request: {0}")]
+    Malformed(#[from] CodecError),
+    #[error("the answer can't be written: {0}")]
+    Write(#[source] std::io::Error),
+    /// The handler has said why, or the client isn't to be told.
+    #[error("nothing can be answered")]
+    NoAnswer,
+}
+
+impl Closed {
+    /// Clients come and go: that a connection breaks off is nothing to tell.
+    fn is_worth_a_line(&self) -> bool {
+        !matches!(
+            self,
+            Self::Frame(FrameError::Io(_) | FrameError::Torn) | Self::Write(_) | Self::NoAnswer
+        )
+    }
+}
+
+/// A request whose header is known and that hasn't begun.
+struct Waiting {
+    header: RequestHeader,
+    body: Reader,
+    permit: BytePermit,
+    backing_bytes: usize,
+    received_at: Instant,
+}
+
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    reader: FrameReader,
+    pipeline: Pipeline,
+    next: Option<Waiting>,
+}
+
+impl Connection {
+    pub fn new(shared: Arc<Shared>, peer: SocketAddr) -> Self {
+        let config = &shared.config;
+        let reader = FrameReader::new(config.max_request.as_usize(), shared.memory.clone());
+        let pipeline = Pipeline::new(config.max_pipelined_requests, config.max_pipelined_bytes.0);
+        Self {
+            shared,
+            peer,
+            reader,
+            pipeline,
+            next: None,
+        }
+    }
+
+    /// Serves the client until it goes, breaks a rule, or the server stops.
+    pub async fn run(mut self, mut stream: TcpStream) {
+        self.shared.metrics.connections.inc();
+        let (mut read, mut write) = stream.split();
+        let fenced = self.shared.fenced.clone();
+        let ended = tokio::select! {
+            biased;
+            () = fenced.cancelled() => Ok(()),
+            ended = self.serve(&mut read, &mut write) => ended,
+        };
+        self.shared.metrics.connections.dec();
+        match ended {
+            Ok(()) => {}
+            Err(why) if why.is_worth_a_line() => {
+                self.shared.metrics.refused_connections.inc();
+                if let Some(left_out) = self.shared.quiet.admit() {
+                    tracing::warn!(peer = %self.peer, reason = %why, left_out, "connection closed");
+                }
+            }
+            Err(why) => tracing::debug!(peer = %self.peer, reason = %why, "connection ended"),
+        }
+    }
+
+    async fn serve(&mut self, read: &mut ReadHalf<'_>, write: &mut WriteHalf<'_>) -> Result<(), Closed> {
+        let stopping = self.shared.stopping.clone();
+        let mut is_open = true;
+        loop {
+            self.begin_next()?;
+            tokio::select! {
+                biased;
+                finished = self.pipeline.finished(), if !self.pipeline.is_empty() => {
+                    answer(&self.shared, finished, write).await?;
+                }
+                () = stopping.cancelled(), if is_open => {
+                    is_open = false;
+                    self.next = None;
+                }
+                received = self.reader.next(read), if is_open && self.next.is_none() => {
+                    match received? {
+                        Some(received) => self.next = Some(self.decode_header(received)?),
+                        None => is_open = false,
+                    }
+                }
+                else => return Ok(()),
+            }
+        }
+    }
+
+    fn decode_header(&self, received: Received) -> Result<Waiting, Closed> {
+        self.shared.metrics.received_bytes.inc_by(received.bytes.len() as u64);
+        let received_at = self.shared.handlers.clock().now();
+        let Received {
+            bytes,
+            permit,
+            backing_bytes,
+        } = received;
+        let mut body = Reader::new(bytes);
+        let header = RequestHeader::decode(&mut body)?;
+        Ok(Waiting {
+            header,
+            body,
+            permit,
+            backing_bytes,
+            received_at,
+        })
+    }
+
+    fn begin_next(&mut self) -> Result<(), Closed> {
+        let Some(waiting) = self.next.take_if(|waiting| self.pipeline.admits(waiting.header.api)) else {
+            return Ok(());
+        };
+        let Waiting {
+            header,
+            body,
+            permit,
+            backing_bytes,
+            received_at,
+        } = waiting;
+        let api = header.api;
+        let work = self.begin(header, body, backing_bytes)?;
+        self.pipeline.push(Begun {
+            api,
+            at: received_at,
+            work,
+            permit,
+        });
+        Ok(())
+    }
+
+    fn begin(&self, header: RequestHeader, body: Reader, backing_bytes: usize) -> Result<Work, Closed> {
+        let RequestHeader {
+            api,
+            version,
+            correlation_id,
+            client_id,
+        } = header;
+        if api == ApiKey::ApiVersions && !api.versions().contains(version) {
+            let answer = api_versions::unsupported(correlation_id)?;
+            return Ok(Work::Whole(Box::pin(std::future::ready(Answer::Frame(answer)))));
+        }
+        let request = Request::decode(api, version, body)?;
+        let context = RequestContext {
+            version,
+            client_id,
+            peer: self.peer.ip(),
+        };
+        Ok(self
+            .shared
+            .handlers
+            .clone()
+            .begin(context, correlation_id, request, backing_bytes))
+    }
+}
+
+async fn answer(shared: &Shared, finished: Finished, write: &mut WriteHalf<'_>) -> Result<(), Closed> {
+    let Finished {
+        api,
+        began_at,
+        answer,
+        permit,
+    } = finished;
+    match answer {
+        Answer::Frame(mut frame) => {
+            shared.metrics.sent_bytes.inc_by(frame.remaining() as u64);
+            write.write_all_buf(&mut frame).await.map_err(Closed::Write)?;
+        }
+        Answer::Nothing => {}
+        Answer::Close => return Err(Closed::NoAnswer),
+    }
+    drop(permit);
+    shared.metrics.answered(api, shared.handlers.clock().now() - began_at);
+    Ok(())
+}

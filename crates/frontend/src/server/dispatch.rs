@@ -1,0 +1,208 @@
+//! From a request to the handler that answers it, and from its answer to a frame.
+//!
+//! Owns: what handlers are given. Does not own: any answer.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tailwater_kafka::messages::ProduceRequest;
+use tailwater_kafka::{ApiKey, Request, ResponseMessage, encode_response};
+use tailwater_runtime::{Clock, Runtime};
+
+use super::api_versions;
+use super::context::RequestContext;
+use super::errors_in::ErrorsIn;
+use super::metrics::ServerMetrics;
+use super::pipeline::{Answer, Running, Work};
+use crate::admin;
+use crate::config::TopicsConfig;
+use crate::data::Data;
+use crate::fetch::FetchHandler;
+use crate::group::{self, Groups};
+use crate::metadata::{self, AutoCreate, ProducerIdPool, TopicCreator};
+use crate::partition::Partitions;
+use crate::produce::{ProduceAnswer, ProduceHandler};
+use crate::session::Session;
+use crate::view::View;
+
+/// Everything that requests need of this node.
+pub(crate) struct Handlers {
+    session: Session,
+    view: View,
+    partitions: Partitions,
+    produce: ProduceHandler,
+    fetch: FetchHandler,
+    runtime: Runtime,
+    groups: Groups,
+    creator: TopicCreator,
+    auto_create: AutoCreate,
+    producer_ids: ProducerIdPool,
+    metrics: ServerMetrics,
+}
+
+impl Handlers {
+    pub fn new(data: &Data, groups: Groups, creator: TopicCreator, metrics: ServerMetrics) -> Self {
+        let TopicsConfig {
+            auto_create,
+            partitions,
+        } = data.config.topics;
+        let auto_create = AutoCreate {
+            is_enabled: auto_create,
+            partitions,
+            creator: creator.clone(),
+            offsets_topic: groups.new_topic(),
+        };
+        let producer_ids = ProducerIdPool::new(data.session.clone());
+        Self {
+            session: data.session.clone(),
+            view: data.view.clone(),
+            partitions: data.partitions.clone(),
+            produce: data.produce.clone(),
+            fetch: data.fetch.clone(),
+            runtime: data.runtime.clone(),
+            groups,
+            creator,
+            auto_create,
+            producer_ids,
+            metrics,
+        }
+    }
+
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    pub fn partitions(&self) -> &Partitions {
+        &self.partitions
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.runtime.clock
+    }
+
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    pub fn creator(&self) -> &TopicCreator {
+        &self.creator
+    }
+
+    pub fn auto_create(&self) -> &AutoCreate {
+        &self.auto_create
+    }
+
+    /// Of a topic that is made without a number of partitions.
+    pub fn default_partitions(&self) -> i32 {
+        self.auto_create.partitions
+    }
+
+    /// What a request is to do. `frame_bytes` is the memory that it keeps alive.
+    pub(super) fn begin(
+        self: Arc<Self>,
+        context: RequestContext,
+        correlation_id: i32,
+        request: Request,
+        frame_bytes: usize,
+    ) -> Work {
+        match request {
+            Request::Produce(request) => {
+                Work::InTurn(Box::pin(self.produce(context, correlation_id, request, frame_bytes)))
+            }
+            request => Work::Whole(Box::pin(self.answer(context, correlation_id, request))),
+        }
+    }
+
+    async fn produce(
+        self: Arc<Self>,
+        context: RequestContext,
+        correlation_id: i32,
+        request: ProduceRequest,
+        frame_bytes: usize,
+    ) -> Running {
+        let version = context.version;
+        let pending = self.produce.append(request, version, frame_bytes).await;
+        Box::pin(async move {
+            match pending.answer().await {
+                ProduceAnswer::Response(response) => encode(correlation_id, version, &response),
+                ProduceAnswer::Nothing => Answer::Nothing,
+                ProduceAnswer::Close => Answer::Close,
+            }
+        })
+    }
+
+    async fn answer(self: Arc<Self>, context: RequestContext, correlation_id: i32, request: Request) -> Answer {
+        let version = context.version;
+        let (here, groups, context) = (&*self, &self.groups, &context);
+        let to = To {
+            correlation_id,
+            version,
+            metrics: &self.metrics,
+        };
+        let view = || self.view.snapshot();
+        match request {
+            Request::Produce(_) => Answer::Close,
+            Request::Fetch(asked) => encode(correlation_id, version, &self.fetch.handle(asked, version).await),
+            Request::ApiVersions(asked) => to.answer(&api_versions::handle(version, &asked)),
+            Request::Metadata(asked) => to.answer_with(metadata::metadata(here, context, asked)).await,
+            Request::ListOffsets(asked) => to.answer_with(metadata::list_offsets(here, context, asked)).await,
+            Request::FindCoordinator(asked) => to.answer_with(metadata::find_coordinator(here, context, asked)).await,
+            Request::InitProducerId(asked) => {
+                to.answer_with(metadata::init_producer_id(&self.producer_ids, asked))
+                    .await
+            }
+            Request::CreateTopics(asked) => to.answer_with(admin::create_topics(here, asked)).await,
+            Request::DeleteTopics(asked) => to.answer_with(admin::delete_topics(here, context, asked)).await,
+            Request::JoinGroup(asked) => {
+                let uuid = self.runtime.random.u128();
+                to.answer_with(group::join_group(groups, context, asked, uuid)).await
+            }
+            Request::SyncGroup(asked) => to.answer_with(group::sync_group(groups, asked)).await,
+            Request::Heartbeat(asked) => to.answer_with(group::heartbeat(groups, asked)).await,
+            Request::LeaveGroup(asked) => to.answer_with(group::leave_group(groups, context, asked)).await,
+            Request::OffsetCommit(asked) => {
+                let view = view();
+                to.answer_with(group::offset_commit(groups, context, &view, asked))
+                    .await
+            }
+            Request::OffsetFetch(asked) => {
+                let view = view();
+                to.answer_with(group::offset_fetch(groups, context, &view, asked)).await
+            }
+        }
+    }
+}
+
+/// Where an answer goes.
+struct To<'a> {
+    correlation_id: i32,
+    version: i16,
+    metrics: &'a ServerMetrics,
+}
+
+impl To<'_> {
+    fn answer<R: ResponseMessage + ErrorsIn>(&self, response: &R) -> Answer {
+        response.errors_in(&mut |error| self.metrics.failed(R::API, error));
+        encode(self.correlation_id, self.version, response)
+    }
+
+    async fn answer_with<R: ResponseMessage + ErrorsIn>(&self, response: impl Future<Output = R>) -> Answer {
+        self.answer(&response.await)
+    }
+}
+
+/// A response that its version can't say is a fault of ours, and this client's alone.
+fn encode<R: ResponseMessage>(correlation_id: i32, version: i16, response: &R) -> Answer {
+    match encode_response(correlation_id, version, response) {
+        Ok(frame) => Answer::Frame(frame),
+        Err(error) => {
+            let api: ApiKey = R::API;
+            tracing::error!(%api, version, %error, "an answer can't be encoded");
+            Answer::Close
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Where answers say that something has gone wrong, so that it can be counted.
+
+use tailwater_kafka::ErrorCode;
+use tailwater_kafka::messages::*;
+
+pub(super) trait ErrorsIn {
+    /// Tells every error code of the answer, successes too.
+    fn errors_in(&self, tell: &mut dyn FnMut(ErrorCode));
+}
+
+macro_rules! errors_in {
+    ($($response:ty: |$it:ident| $codes:expr;)*) => {$(
+        impl ErrorsIn for $response {
+            fn errors_in(&self, tell: &mut dyn FnMut(ErrorCode)) {
+                let $it = self;
+                $codes.into_iter().for_each(tell);
+            }
+        }
+    )*};
+}
+
+errors_in! {
+    ApiVersionsResponse: |it| [it.error_code];
+    MetadataResponse: |it| it.topics.iter().map(|topic| topic.error_code);
+    ListOffsetsResponse: |it| it.topics.iter().flat_map(|topic| &topic.partitions).map(|p| p.error_code);
+    FindCoordinatorResponse: |it| it.coordinators.iter().map(|found| found.error_code).chain([it.error_code]);
+    InitProducerIdResponse: |it| [it.error_code];
+    CreateTopicsResponse: |it| it.topics.iter().map(|topic| topic.error_code);
+    DeleteTopicsResponse: |it| it.responses.iter().map(|topic| topic.error_code);
+    JoinGroupResponse: |it| [it.error_code];
+    SyncGroupResponse: |it| [it.error_code];
+    HeartbeatResponse: |it| [it.error_code];
+    LeaveGroupResponse: |it| it.members.iter().map(|member| member.error_code).chain([it.error_code]);
+    OffsetCommitResponse: |it| it.topics.iter().flat_map(|topic| &topic.partitions).map(|p| p.error_code);
+    OffsetFetchResponse: |it| it.groups.iter().map(|group| group.error_code).chain([it.error_code]);
+}

@@ -1,0 +1,22 @@
+//! The Kafka listener: connections, frames, and the order of requests on each.
+//!
+//! `listener` accepts, `connection` is one client's task, `frame` reads requests off its socket, `pipeline` says which
+//! of them may run at once, `dispatch` hands them to their handlers.
+
+mod api_versions;
+mod connection;
+mod context;
+mod dispatch;
+mod errors_in;
+mod frame;
+mod listener;
+mod metrics;
+mod pipeline;
+mod quiet;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use context::RequestContext;
+pub(crate) use dispatch::Handlers;
+pub(crate) use listener::Listener;
+pub(crate) use metrics::ServerMetrics;

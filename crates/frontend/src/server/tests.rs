@@ -1,0 +1,6 @@
+//! The server over real sockets, on a data path in memory: what clients see, and what they can't do.
+
+mod apis;
+mod client;
+mod faults;
+mod groups;
