@@ -32,7 +32,10 @@ impl Connection {
         let stream = TcpStream::connect_timeout(&address, READ_LIMIT).expect("the server takes connections");
         stream.set_nodelay(true).expect("a TCP option");
         stream.set_read_timeout(Some(READ_LIMIT)).expect("a TCP option");
-        Self { stream, next_correlation_id: 0 }
+        Self {
+            stream,
+            next_correlation_id: 0,
+        }
     }
 
     /// Our end's address, as the server's log names it.
@@ -78,7 +81,12 @@ impl Connection {
     pub fn read_frame(&mut self) -> io::Result<Option<BytesMut>> {
         let mut length = [0; 4];
         match self.stream.read_exact(&mut length) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+                ) =>
+            {
                 return Ok(None);
             }
             other => other?,
@@ -101,7 +109,10 @@ impl Connection {
     /// # Errors
     /// If the connection fails.
     pub fn create_topic(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> io::Result<ErrorCode> {
-        let config = |&(name, value): &(&str, &str)| CreatableTopicConfig { name: Str::from(name), value: Some(Str::from(value)) };
+        let config = |&(name, value): &(&str, &str)| CreatableTopicConfig {
+            name: Str::from(name),
+            value: Some(Str::from(value)),
+        };
         let topic = CreatableTopic {
             name: Str::from(name),
             num_partitions: partitions,
@@ -109,7 +120,10 @@ impl Connection {
             configs: configs.iter().map(config).collect(),
             ..CreatableTopic::default()
         };
-        let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            ..CreateTopicsRequest::default()
+        };
         Ok(self.call(CREATE_TOPICS_VERSION, &request)?.topics[0].error_code)
     }
 
@@ -118,11 +132,18 @@ impl Connection {
     /// # Errors
     /// If the connection fails.
     pub fn produce(&mut self, topic: &str, partition: i32, batch: BytesMut) -> io::Result<PartitionProduceResponse> {
-        let data = PartitionProduceData { index: partition, records: Some(batch) };
+        let data = PartitionProduceData {
+            index: partition,
+            records: Some(batch),
+        };
         let request = ProduceRequest {
             acks: -1,
             timeout_ms: 30_000,
-            topic_data: vec![TopicProduceData { name: Str::from(topic), partition_data: vec![data], ..Default::default() }],
+            topic_data: vec![TopicProduceData {
+                name: Str::from(topic),
+                partition_data: vec![data],
+                ..Default::default()
+            }],
             ..ProduceRequest::default()
         };
         let mut response = self.call(PRODUCE_VERSION, &request)?;
@@ -134,12 +155,21 @@ impl Connection {
     /// # Errors
     /// If the connection fails.
     pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64) -> io::Result<(ErrorCode, BytesMut)> {
-        let wanted = FetchPartition { partition, fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
+        let wanted = FetchPartition {
+            partition,
+            fetch_offset: offset,
+            partition_max_bytes: 1 << 20,
+            ..Default::default()
+        };
         let request = FetchRequest {
             max_wait_ms: 500,
             min_bytes: 1,
             max_bytes: 8 << 20,
-            topics: vec![FetchTopic { topic: Str::from(topic), partitions: vec![wanted], ..Default::default() }],
+            topics: vec![FetchTopic {
+                topic: Str::from(topic),
+                partitions: vec![wanted],
+                ..Default::default()
+            }],
             ..FetchRequest::default()
         };
         let mut response = self.call(FETCH_VERSION, &request)?;

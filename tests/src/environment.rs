@@ -7,7 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The checkout's root.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the checkout").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the checkout")
+        .to_owned()
 }
 
 /// Whether `make test-long` runs: more records, more rounds.
@@ -20,20 +23,31 @@ pub fn is_long() -> bool {
 /// # Panics
 /// Under `CI=true`.
 pub fn skip(what: &str, why: &str) {
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{what} can't be skipped under CI=true: {why}");
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "{what} can't be skipped under CI=true: {why}"
+    );
     // Not eprintln!: that is captured, and nobody would hear.
     let _ = writeln!(std::io::stderr(), "SKIPPED {what}: {why}");
 }
 
 /// The interpreter of the environment that `make test` prepares; `None`, after saying so, without it.
 pub fn python(what: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("TAILWATER_TEST_PYTHON")
-        .map_or_else(|| repository().join(".venv/bin/python"), PathBuf::from);
-    let works = Command::new(&path).args(["-c", "import confluent_kafka, kafka"]).output();
+    let path =
+        std::env::var_os("TAILWATER_TEST_PYTHON").map_or_else(|| repository().join(".venv/bin/python"), PathBuf::from);
+    let works = Command::new(&path)
+        .args(["-c", "import confluent_kafka, kafka"])
+        .output();
     if works.is_ok_and(|done| done.status.success()) {
         return Some(path);
     }
-    skip(what, &format!("no Python with the Kafka clients at {} (make .venv/.ready)", path.display()));
+    skip(
+        what,
+        &format!(
+            "no Python with the Kafka clients at {} (make .venv/.ready)",
+            path.display()
+        ),
+    );
     None
 }
 
@@ -55,7 +69,9 @@ pub struct Seed(u64);
 
 impl Seed {
     pub fn from_environment() -> Self {
-        let given = std::env::var("TAILWATER_TEST_SEED").ok().and_then(|text| text.parse().ok());
+        let given = std::env::var("TAILWATER_TEST_SEED")
+            .ok()
+            .and_then(|text| text.parse().ok());
         let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
         let seed = given.unwrap_or(since.subsec_nanos().into());
         println!("TAILWATER_TEST_SEED={seed}");

@@ -13,11 +13,18 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let limit = Duration::from_secs(10);
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .ok_or(io::ErrorKind::InvalidData)?;
     Ok((status, body.to_owned()))
 }
 
@@ -34,7 +41,13 @@ impl Metrics {
             let (name, value) = line.rsplit_once(' ')?;
             Some((name.to_owned(), value.parse().ok()?))
         };
-        Self { samples: text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect() }
+        Self {
+            samples: text
+                .lines()
+                .filter(|line| !line.starts_with('#'))
+                .filter_map(sample)
+                .collect(),
+        }
     }
 
     /// The sum over all labels of the samples that have this name.
@@ -50,9 +63,19 @@ impl Metrics {
     /// # Panics
     /// If there is no sample of this name at all.
     pub fn sum_where(&self, name: &str, label: &str) -> f64 {
-        let named = |key: &str| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
+        let named = |key: &str| {
+            key.strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+        };
         let mut found = self.samples.iter().filter(|(key, _)| named(key)).peekable();
-        assert!(found.peek().is_some(), "no metric {name}; there are {:?}", self.samples.keys());
-        found.filter(|(key, _)| key.contains(label)).map(|(_, value)| value).sum()
+        assert!(
+            found.peek().is_some(),
+            "no metric {name}; there are {:?}",
+            self.samples.keys()
+        );
+        found
+            .filter(|(key, _)| key.contains(label))
+            .map(|(_, value)| value)
+            .sum()
     }
 }

@@ -13,7 +13,9 @@ const SCRIPT_LIMIT: Duration = Duration::from_secs(40 * 60);
 
 fn script(python: &Path, name: &str) -> Command {
     let mut command = Command::new(python);
-    command.arg(repository().join("tests/clients").join(name)).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+        .arg(repository().join("tests/clients").join(name))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     command
 }
 
@@ -44,11 +46,23 @@ impl Load {
     /// If that doesn't happen.
     pub fn start(python: &Path, bootstrap: &str, history: &Path, arguments: &[&str]) -> Self {
         let mut command = script(python, "idempotent_load.py");
-        command.args(["--bootstrap", bootstrap, "--history"]).arg(history).args(arguments);
+        command
+            .args(["--bootstrap", bootstrap, "--history"])
+            .arg(history)
+            .args(arguments);
         let process = Process::start(&mut command, Log::default());
-        let started = process.stdout.wait_for(0, Duration::from_secs(120), |line| line == "started");
-        assert!(started.is_some(), "the load did not start: {:?}", process.stderr.lines());
-        Self { process, history: history.to_owned() }
+        let started = process
+            .stdout
+            .wait_for(0, Duration::from_secs(120), |line| line == "started");
+        assert!(
+            started.is_some(),
+            "the load did not start: {:?}",
+            process.stderr.lines()
+        );
+        Self {
+            process,
+            history: history.to_owned(),
+        }
     }
 
     /// Acknowledged records so far, as far as the history is written.
@@ -68,7 +82,9 @@ impl Load {
     pub fn finish(mut self) {
         self.process.close_stdin();
         let status = self.process.wait(Duration::from_secs(400));
-        let said = [self.process.stdout.lines(), self.process.stderr.lines()].concat().join("\n");
+        let said = [self.process.stdout.lines(), self.process.stderr.lines()]
+            .concat()
+            .join("\n");
         println!("{said}");
         assert!(status.success(), "the load ended with {status}:\n{said}");
     }
@@ -89,7 +105,9 @@ pub struct Verified {
 /// With the anomalies, if there are any.
 pub fn verify(python: &Path, bootstrap: &str, history: &Path, at_end: bool) -> Verified {
     let mut command = script(python, "verify.py");
-    command.args(["--bootstrap", bootstrap, "--group", "load-group", "--history"]).arg(history);
+    command
+        .args(["--bootstrap", bootstrap, "--group", "load-group", "--history"])
+        .arg(history);
     if at_end {
         command.arg("--final");
     }
@@ -97,7 +115,11 @@ pub fn verify(python: &Path, bootstrap: &str, history: &Path, at_end: bool) -> V
     process.close_stdin();
     let status = process.wait(SCRIPT_LIMIT);
     let said = process.stdout.lines().join("\n");
-    assert!(status.success(), "verify ended with {status}: {said}\n{}", process.stderr.lines().join("\n"));
+    assert!(
+        status.success(),
+        "verify ended with {status}: {said}\n{}",
+        process.stderr.lines().join("\n")
+    );
     let verified: Verified = serde_json::from_str(said.trim()).expect("verify prints JSON");
     println!("verified: {verified:?}");
     verified

@@ -87,8 +87,13 @@ impl Process {
     /// # Panics
     /// If it can't be started.
     pub fn start(command: &mut Command, stderr: Log) -> Self {
-        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("can't start {command:?}: {error}"));
+        let command = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("can't start {command:?}: {error}"));
         let stdout = Log::default();
         stdout.follow(child.stdout.take().expect("piped"));
         stderr.follow(child.stderr.take().expect("piped"));
@@ -129,7 +134,10 @@ impl Process {
             if Instant::now() > until {
                 self.kill();
                 let lines = self.stderr.lines();
-                panic!("did not end within {limit:?}; its last words: {:#?}", &lines[lines.len().saturating_sub(20)..]);
+                panic!(
+                    "did not end within {limit:?}; its last words: {:#?}",
+                    &lines[lines.len().saturating_sub(20)..]
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -141,7 +149,10 @@ impl Process {
         let status = self.child.wait().expect("it is our child");
         self.stdout.wait_for_end();
         self.stderr.wait_for_end();
-        assert!(status.signal() == Some(libc::SIGKILL) || std::thread::panicking(), "it had ended by itself: {status}");
+        assert!(
+            status.signal() == Some(libc::SIGKILL) || std::thread::panicking(),
+            "it had ended by itself: {status}"
+        );
     }
 }
 

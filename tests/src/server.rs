@@ -50,7 +50,11 @@ impl Server {
     /// The server as cargo has built it together with the running test or tool.
     pub fn test_binary() -> PathBuf {
         let own = std::env::current_exe().expect("a test knows its own file");
-        let folder = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("it lies in a folder");
+        let folder = own
+            .ancestors()
+            .skip(1)
+            .find(|folder| !folder.ends_with("deps"))
+            .expect("it lies in a folder");
         folder.join("tailwater-under-test")
     }
 
@@ -106,7 +110,12 @@ impl Server {
             .arg("standalone")
             .arg("--data-dir")
             .arg(self.data())
-            .args(["--kafka-listen", &self.kafka.to_string(), "--http-listen", &self.http.to_string()])
+            .args([
+                "--kafka-listen",
+                &self.kafka.to_string(),
+                "--http-listen",
+                &self.http.to_string(),
+            ])
             .arg("--config")
             .arg(file)
             .args(&self.arguments)
@@ -122,11 +131,20 @@ impl Server {
         assert!(self.process.is_none(), "it runs already");
         let begun = Instant::now();
         let mut process = Process::start(&mut self.command(), self.log.clone());
-        let ready = process.stdout.wait_for(0, READY_LIMIT, |line| line.starts_with("ready: "));
+        let ready = process
+            .stdout
+            .wait_for(0, READY_LIMIT, |line| line.starts_with("ready: "));
         let took = begun.elapsed();
         let Some(ready) = ready else {
-            let ended = if process.is_running() { "still starting".to_owned() } else { process.wait(STOP_LIMIT).to_string() };
-            panic!("not ready within {READY_LIMIT:?} ({ended}); the end of its log:\n{}", self.log_tail(40));
+            let ended = if process.is_running() {
+                "still starting".to_owned()
+            } else {
+                process.wait(STOP_LIMIT).to_string()
+            };
+            panic!(
+                "not ready within {READY_LIMIT:?} ({ended}); the end of its log:\n{}",
+                self.log_tail(40)
+            );
         };
         assert_eq!(ready, format!("ready: kafka {} http {}", self.kafka, self.http));
         self.process = Some(process);
@@ -162,7 +180,11 @@ impl Server {
     /// If either is not as it should be.
     pub fn finish(mut self) {
         let status = self.terminate();
-        assert!(status.success(), "ended with {status}; the end of its log:\n{}", self.log_tail(40));
+        assert!(
+            status.success(),
+            "ended with {status}; the end of its log:\n{}",
+            self.log_tail(40)
+        );
         self.check_log();
     }
 
@@ -172,18 +194,26 @@ impl Server {
         let is_bad = |line: &String| {
             let level = line.split_whitespace().nth(1);
             let panicked = line.contains("panicked at");
-            (matches!(level, Some("WARN" | "ERROR")) || panicked) && !self.allowed.iter().any(|text| line.contains(text))
+            (matches!(level, Some("WARN" | "ERROR")) || panicked)
+                && !self.allowed.iter().any(|text| line.contains(text))
         };
         let bad: Vec<_> = self.log.lines().into_iter().filter(is_bad).collect();
-        assert!(bad.is_empty(), "{} unexpected lines in the log, first:\n{}", bad.len(), bad[..bad.len().min(10)].join("\n"));
+        assert!(
+            bad.is_empty(),
+            "{} unexpected lines in the log, first:\n{}",
+            bad.len(),
+            bad[..bad.len().min(10)].join("\n")
+        );
     }
 
     fn log_tail(&self, count: usize) -> String {
         let lines = self.log.lines();
-        lines[lines.len().saturating_sub(count)..].iter().fold(String::new(), |mut text, line| {
-            let _ = writeln!(text, "  | {line}");
-            text
-        })
+        lines[lines.len().saturating_sub(count)..]
+            .iter()
+            .fold(String::new(), |mut text, line| {
+                let _ = writeln!(text, "  | {line}");
+                text
+            })
     }
 }
 

@@ -16,11 +16,17 @@ impl Tmpfs {
     pub fn mount(what: &str, path: &Path, bytes: u64) -> Option<Self> {
         std::fs::create_dir_all(path).expect("the mount point is created");
         let size = format!("size={bytes}");
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(path).output();
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "none"])
+            .arg(path)
+            .output();
         match done {
             Ok(done) if done.status.success() => Some(Self { path: path.to_owned() }),
             Ok(done) => {
-                skip(what, &format!("can't mount a tmpfs: {}", String::from_utf8_lossy(&done.stderr).trim()));
+                skip(
+                    what,
+                    &format!("can't mount a tmpfs: {}", String::from_utf8_lossy(&done.stderr).trim()),
+                );
                 None
             }
             Err(error) => {
@@ -35,7 +41,11 @@ impl Tmpfs {
     pub fn resize(&self, bytes: u64) {
         let options = format!("remount,size={bytes}");
         let done = Command::new("mount").args(["-o", &options]).arg(&self.path).status();
-        assert!(done.is_ok_and(|status| status.success()), "remounting {} with {bytes} bytes", self.path.display());
+        assert!(
+            done.is_ok_and(|status| status.success()),
+            "remounting {} with {bytes} bytes",
+            self.path.display()
+        );
     }
 
     /// Fills what is free with one file, which it answers.

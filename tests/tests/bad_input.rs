@@ -45,7 +45,9 @@ impl Scene {
             let (produced, stop) = (produced.clone(), stop.clone());
             move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let answer = connection.produce("witness", 0, batch(&[b"all is well"])).expect("the witness stays connected");
+                    let answer = connection
+                        .produce("witness", 0, batch(&[b"all is well"]))
+                        .expect("the witness stays connected");
                     assert_eq!(answer.error_code, ErrorCode::None, "{answer:?}");
                     let expected = i64::try_from(produced.load(Ordering::Relaxed)).unwrap();
                     assert_eq!(answer.base_offset, expected, "the witness is alone on its partition");
@@ -53,7 +55,12 @@ impl Scene {
                 }
             }
         });
-        Self { server, witness: Some(witness), produced, stop }
+        Self {
+            server,
+            witness: Some(witness),
+            produced,
+            stop,
+        }
     }
 
     fn connect(&self) -> Connection {
@@ -71,22 +78,40 @@ impl Scene {
         let peer = connection.local().to_string();
         case(&mut connection);
         drop(connection);
-        let lines = || -> Vec<String> { self.server.log().since(mark).into_iter().filter(|line| line.contains(&peer)).collect() };
+        let lines = || -> Vec<String> {
+            self.server
+                .log()
+                .since(mark)
+                .into_iter()
+                .filter(|line| line.contains(&peer))
+                .collect()
+        };
         if *allowed.start() > 0 {
             wait_until(&format!("a log line about {name}"), LIMIT, || !lines().is_empty());
         }
         sleep(QUIET);
-        assert!(allowed.contains(&lines().len()), "{name}: {allowed:?} log lines, found {:#?}", lines());
+        assert!(
+            allowed.contains(&lines().len()),
+            "{name}: {allowed:?} log lines, found {:#?}",
+            lines()
+        );
         let before = self.produced.load(Ordering::Relaxed);
         wait_until(&format!("the witness to go on after {name}"), LIMIT, || {
-            assert!(!self.witness.as_ref().expect("it runs").is_finished(), "the witness was disturbed by {name}");
+            assert!(
+                !self.witness.as_ref().expect("it runs").is_finished(),
+                "the witness was disturbed by {name}"
+            );
             self.produced.load(Ordering::Relaxed) > before + 5
         });
     }
 
     fn finish(mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.witness.take().expect("it runs").join().expect("the witness noticed nothing");
+        self.witness
+            .take()
+            .expect("it runs")
+            .join()
+            .expect("the witness noticed nothing");
         self.server.finish();
     }
 }
@@ -107,14 +132,21 @@ fn frame(api: i16, version: i16, body: &[u8]) -> Vec<u8> {
 #[test]
 fn bad_frames_close_the_connection() {
     let scene = Scene::new();
-    for (name, length) in [("length -1", -1_i32), ("length 0", 0), ("length 2 GiB", i32::MAX), ("least length", i32::MIN)] {
+    for (name, length) in [
+        ("length -1", -1_i32),
+        ("length 0", 0),
+        ("length 2 GiB", i32::MAX),
+        ("least length", i32::MIN),
+    ] {
         scene.expect_one_line(name, |connection| {
             connection.send_raw(&length.to_be_bytes()).unwrap();
             assert!(connection.is_closed_by_peer(), "{name}");
         });
     }
     scene.expect_one_line("a torn frame", |connection| {
-        connection.send_raw(&frame(ApiKey::Metadata.code(), 1, &[0; 100])[..50]).unwrap();
+        connection
+            .send_raw(&frame(ApiKey::Metadata.code(), 1, &[0; 100])[..50])
+            .unwrap();
         connection.shutdown(Shutdown::Write);
         assert!(connection.is_closed_by_peer());
     });
@@ -133,20 +165,28 @@ fn bad_frames_close_the_connection() {
     });
     for version in [-1, 99] {
         scene.expect_one_line("an unknown version", |connection| {
-            connection.send_raw(&frame(ApiKey::Metadata.code(), version, &[0, 0, 0, 0])).unwrap();
+            connection
+                .send_raw(&frame(ApiKey::Metadata.code(), version, &[0, 0, 0, 0]))
+                .unwrap();
             assert!(connection.is_closed_by_peer());
         });
     }
     scene.expect_one_line("a body that is cut off", |connection| {
-        connection.send_raw(&frame(ApiKey::Produce.code(), 8, &[0xff, 0xff, 0xff])).unwrap();
+        connection
+            .send_raw(&frame(ApiKey::Produce.code(), 8, &[0xff, 0xff, 0xff]))
+            .unwrap();
         assert!(connection.is_closed_by_peer());
     });
     scene.expect_one_line("an array of 2 Gi elements", |connection| {
-        connection.send_raw(&frame(ApiKey::Metadata.code(), 1, &i32::MAX.to_be_bytes())).unwrap();
+        connection
+            .send_raw(&frame(ApiKey::Metadata.code(), 1, &i32::MAX.to_be_bytes()))
+            .unwrap();
         assert!(connection.is_closed_by_peer());
     });
     scene.expect_one_line("noise", |connection| {
-        connection.send_raw(b"GET / HTTP/1.1\r\nHost: tailwater\r\n\r\n").unwrap();
+        connection
+            .send_raw(b"GET / HTTP/1.1\r\nHost: tailwater\r\n\r\n")
+            .unwrap();
         assert!(connection.is_closed_by_peer());
     });
     scene.finish();
@@ -158,11 +198,15 @@ fn an_unknown_version_of_api_versions_is_answered() {
     let scene = Scene::new();
     scene.expect_lines("ApiVersions 99", 0..=1, |connection| {
         // As a client of the future would: no tagged fields in the header, two empty strings and no tagged fields in the body.
-        connection.send_raw(&frame(ApiKey::ApiVersions.code(), 99, &[0, 1, 1, 0])).unwrap();
+        connection
+            .send_raw(&frame(ApiKey::ApiVersions.code(), 99, &[0, 1, 1, 0]))
+            .unwrap();
         let answer = connection.read_frame().unwrap().expect("an answer");
         assert_eq!(answer[..4], 7_i32.to_be_bytes());
         assert_eq!(answer[4..6], ErrorCode::UnsupportedVersion.code().to_be_bytes());
-        let response = connection.call(0, &ApiVersionsRequest::default()).expect("the connection is still good");
+        let response = connection
+            .call(0, &ApiVersionsRequest::default())
+            .expect("the connection is still good");
         assert_eq!(response.error_code, ErrorCode::None);
     });
     scene.finish();
@@ -173,7 +217,10 @@ fn an_unknown_version_of_api_versions_is_answered() {
 fn bad_names_get_the_protocols_error() {
     let scene = Scene::new();
     let metadata = |name: &str| MetadataRequest {
-        topics: Some(vec![MetadataRequestTopic { name: Some(Str::from(name)), ..Default::default() }]),
+        topics: Some(vec![MetadataRequestTopic {
+            name: Some(Str::from(name)),
+            ..Default::default()
+        }]),
         ..MetadataRequest::default()
     };
     for name in ["with/slash", "..", "", "space here", &"x".repeat(250)] {
@@ -183,7 +230,11 @@ fn bad_names_get_the_protocols_error() {
         });
         scene.expect_lines("a name that can't be", 0..=1, |connection| {
             let response = connection.call(9, &metadata(name)).unwrap();
-            assert_eq!(response.topics[0].error_code, ErrorCode::InvalidTopicException, "{name}");
+            assert_eq!(
+                response.topics[0].error_code,
+                ErrorCode::InvalidTopicException,
+                "{name}"
+            );
         });
         scene.expect_one_line("a produce to a name that can't be", |connection| {
             let code = connection.produce(name, 0, batch(&[b"x"])).unwrap().error_code;
@@ -229,17 +280,51 @@ fn bad_batches_get_the_protocols_error() {
     let cases = [
         ("a flipped bit", flipped, ErrorCode::CorruptMessage),
         ("a wrong sum", bad_sum, ErrorCode::CorruptMessage),
-        ("half a batch", BytesMut::from(&good[..good.len() / 2]), ErrorCode::CorruptMessage),
+        (
+            "half a batch",
+            BytesMut::from(&good[..good.len() / 2]),
+            ErrorCode::CorruptMessage,
+        ),
         ("a length beyond the end", long, ErrorCode::CorruptMessage),
         ("a negative length", negative, ErrorCode::CorruptMessage),
         ("magic 1", old, ErrorCode::InvalidRecord),
-        ("a count too high", with_header(&good, |header| header.count = 3), ErrorCode::InvalidRecord),
-        ("a count of 2 Gi", with_header(&good, |header| (header.count, header.last_offset_delta) = (i32::MAX, i32::MAX - 1)), ErrorCode::InvalidRecord),
-        ("a negative count", with_header(&good, |header| (header.count, header.last_offset_delta) = (-1, -2)), ErrorCode::InvalidRecord),
-        ("a last offset too high", with_header(&good, |header| header.last_offset_delta = 9), ErrorCode::InvalidRecord),
-        ("a control batch", with_header(&good, |header| header.attributes = 0x20), ErrorCode::InvalidRecord),
-        ("an unknown codec", with_header(&good, |header| header.attributes = 6), ErrorCode::UnsupportedCompressionType),
-        ("no codec's data", with_header(&good, |header| header.attributes = 1), ErrorCode::InvalidRecord),
+        (
+            "a count too high",
+            with_header(&good, |header| header.count = 3),
+            ErrorCode::InvalidRecord,
+        ),
+        (
+            "a count of 2 Gi",
+            with_header(&good, |header| {
+                (header.count, header.last_offset_delta) = (i32::MAX, i32::MAX - 1)
+            }),
+            ErrorCode::InvalidRecord,
+        ),
+        (
+            "a negative count",
+            with_header(&good, |header| (header.count, header.last_offset_delta) = (-1, -2)),
+            ErrorCode::InvalidRecord,
+        ),
+        (
+            "a last offset too high",
+            with_header(&good, |header| header.last_offset_delta = 9),
+            ErrorCode::InvalidRecord,
+        ),
+        (
+            "a control batch",
+            with_header(&good, |header| header.attributes = 0x20),
+            ErrorCode::InvalidRecord,
+        ),
+        (
+            "an unknown codec",
+            with_header(&good, |header| header.attributes = 6),
+            ErrorCode::UnsupportedCompressionType,
+        ),
+        (
+            "no codec's data",
+            with_header(&good, |header| header.attributes = 1),
+            ErrorCode::InvalidRecord,
+        ),
         ("nothing", BytesMut::new(), ErrorCode::InvalidRecord),
     ];
     for (name, bad, expected) in cases {
@@ -247,7 +332,9 @@ fn bad_batches_get_the_protocols_error() {
             let answer = connection.produce(TOPIC, 0, bad).unwrap();
             assert_eq!(answer.error_code, expected, "{name}: {answer:?}");
             assert_eq!(answer.base_offset, -1, "{name}");
-            let answer = connection.produce(TOPIC, 0, batch(&[b"good"])).expect("the connection is still good");
+            let answer = connection
+                .produce(TOPIC, 0, batch(&[b"good"]))
+                .expect("the connection is still good");
             assert_eq!(answer.error_code, ErrorCode::None, "{name}");
         });
     }
@@ -294,31 +381,59 @@ fn compression_that_lies_is_refused_in_bounded_memory() {
     let mut scene = Scene::new();
     let pid = scene.server.process().id();
     let claim = |compression: Compression, body: &[u8]| {
-        with_header(&assemble(&BatchHeader::read(&batch(&[b"x"])).unwrap(), body), |header| header.attributes = compression as i16)
+        with_header(
+            &assemble(&BatchHeader::read(&batch(&[b"x"])).unwrap(), body),
+            |header| header.attributes = compression as i16,
+        )
     };
     // A zstd frame header with 8 bytes of content size, 1 TiB; then nothing like it.
-    let zstd_claim = [&[0x28, 0xb5, 0x2f, 0xfd, 0xe0][..], &(1_u64 << 40).to_le_bytes(), &[1, 0, 0]].concat();
+    let zstd_claim = [
+        &[0x28, 0xb5, 0x2f, 0xfd, 0xe0][..],
+        &(1_u64 << 40).to_le_bytes(),
+        &[1, 0, 0],
+    ]
+    .concat();
     let cases = [
-        ("a gzip bomb", bomb(Compression::Gzip, |plain| {
-            let mut encoder = GzEncoder::new(Vec::new(), Level::fast());
-            encoder.write_all(plain).unwrap();
-            encoder.finish().unwrap()
-        })),
-        ("a zstd bomb", bomb(Compression::Zstd, |plain| zstd::encode_all(plain, 1).unwrap())),
+        (
+            "a gzip bomb",
+            bomb(Compression::Gzip, |plain| {
+                let mut encoder = GzEncoder::new(Vec::new(), Level::fast());
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }),
+        ),
+        (
+            "a zstd bomb",
+            bomb(Compression::Zstd, |plain| zstd::encode_all(plain, 1).unwrap()),
+        ),
         ("a zstd frame that claims 1 TiB", claim(Compression::Zstd, &zstd_claim)),
-        ("a snappy block that claims 4 GiB", claim(Compression::Snappy, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0])),
-        ("an lz4 frame that isn't one", claim(Compression::Lz4, &[0x04, 0x22, 0x4d, 0x18, 0xff, 0xff, 0xff, 0xff])),
+        (
+            "a snappy block that claims 4 GiB",
+            claim(Compression::Snappy, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0]),
+        ),
+        (
+            "an lz4 frame that isn't one",
+            claim(Compression::Lz4, &[0x04, 0x22, 0x4d, 0x18, 0xff, 0xff, 0xff, 0xff]),
+        ),
     ];
     for (name, bad) in cases {
         let before = peak_bytes(pid);
         let size = bad.len();
         scene.expect_one_line(name, |connection| {
             let answer = connection.produce(TOPIC, 0, bad).unwrap();
-            let expected = if size > 1_048_588 { ErrorCode::MessageTooLarge } else { ErrorCode::InvalidRecord };
+            let expected = if size > 1_048_588 {
+                ErrorCode::MessageTooLarge
+            } else {
+                ErrorCode::InvalidRecord
+            };
             assert_eq!(answer.error_code, expected, "{name} of {size} bytes: {answer:?}");
         });
         let extra = peak_bytes(pid).saturating_sub(before);
-        assert!(extra < MAX_EXTRA_BYTES, "{name}: the server took {} MiB for it", extra >> 20);
+        assert!(
+            extra < MAX_EXTRA_BYTES,
+            "{name}: the server took {} MiB for it",
+            extra >> 20
+        );
     }
     scene.finish();
 }

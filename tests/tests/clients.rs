@@ -13,15 +13,23 @@ flush_window = "8MiB"
 [compactor]
 trigger_bytes = "8MiB"
 trigger_age = "1s"
+[frontend.groups]
+initial_rebalance_delay = "0ms"
 "#;
 
 fn round_trip(script: &str, arguments: &[&str]) {
-    let Some(python) = python(&format!("{script} {arguments:?}")) else { return };
+    let Some(python) = python(&format!("{script} {arguments:?}")) else {
+        return;
+    };
     let mut server = Server::new(CONFIG);
     server.start();
     let records = if is_long() { "100000" } else { "10000" };
     let bootstrap = server.bootstrap();
-    run_client_script(&python, script, &[&["--bootstrap", &bootstrap, "--records", records], arguments].concat());
+    run_client_script(
+        &python,
+        script,
+        &[&["--bootstrap", &bootstrap, "--records", records], arguments].concat(),
+    );
     server.finish();
 }
 

@@ -11,7 +11,11 @@ use toml::{Table, Value};
 fn refusal(command: &mut Command) -> (i32, String) {
     let Output { status, stdout, stderr } = command.output().expect("it starts");
     let stderr = String::from_utf8_lossy(&stderr).into_owned();
-    assert!(!status.success(), "it should not have started; stdout: {}", String::from_utf8_lossy(&stdout));
+    assert!(
+        !status.success(),
+        "it should not have started; stdout: {}",
+        String::from_utf8_lossy(&stdout)
+    );
     assert!(!stderr.contains("panicked"), "{stderr}");
     let sentences: Vec<_> = stderr.lines().filter(|line| line.starts_with("tailwater: ")).collect();
     assert_eq!(sentences.len(), 1, "one sentence: {stderr}");
@@ -22,7 +26,10 @@ fn refusal(command: &mut Command) -> (i32, String) {
 #[test]
 fn an_unknown_key_is_refused() {
     let (code, said) = refusal(&mut Server::new("[wal]\ncapacitee = '1GiB'\n").command());
-    assert!(code == 2 && said.contains("tailwater.toml, line 2") && said.contains("capacitee"), "{said}");
+    assert!(
+        code == 2 && said.contains("tailwater.toml, line 2") && said.contains("capacitee"),
+        "{said}"
+    );
     let (code, said) = refusal(Server::new("").command().env("TAILWATER_WAL__CAPACITEE", "1GiB"));
     assert!(code == 2 && said.contains("TAILWATER_WAL__CAPACITEE"), "{said}");
     let (code, said) = refusal(Server::new("").command().args(["--set", "wal.capacitee=1GiB"]));
@@ -33,7 +40,10 @@ fn an_unknown_key_is_refused() {
 #[test]
 fn a_bad_size_is_refused() {
     let (code, said) = refusal(&mut Server::new("[wal]\ncapacity = '64 bananas'\n").command());
-    assert!(code == 2 && said.contains("line 2") && said.contains("bananas"), "{said}");
+    assert!(
+        code == 2 && said.contains("line 2") && said.contains("bananas"),
+        "{said}"
+    );
     let (code, said) = refusal(&mut Server::new("[wal]\ncapacity = '1KiB'\n").command());
     assert!(code == 2 && said.contains("capacity"), "{said}");
 }
@@ -61,8 +71,8 @@ fn a_data_directory_of_another_cluster_is_refused() {
         server.start();
         assert!(server.terminate().success());
     }
-    fs::remove_dir_all(ours.data().join("wal")).unwrap();
-    fs::rename(theirs.data().join("wal"), ours.data().join("wal")).unwrap();
+    fs::remove_file(ours.data().join("wal.log")).unwrap();
+    fs::rename(theirs.data().join("wal.log"), ours.data().join("wal.log")).unwrap();
     let (code, said) = refusal(&mut ours.command());
     assert!(code == 1 && said.contains("cluster"), "{said}");
 }
@@ -75,7 +85,12 @@ fn a_data_directory_in_use_is_refused() {
     let port = free_port().to_string();
     let mut second = Command::new(Server::test_binary());
     second.arg("standalone").arg("--data-dir").arg(server.data());
-    second.args(["--kafka-listen", &format!("127.0.0.1:{port}"), "--http-listen", "127.0.0.1:0"]);
+    second.args([
+        "--kafka-listen",
+        &format!("127.0.0.1:{port}"),
+        "--http-listen",
+        "127.0.0.1:0",
+    ]);
     let (code, said) = refusal(&mut second);
     assert!(code == 1 && said.contains("in use"), "{said}");
     server.finish();
@@ -90,10 +105,20 @@ fn a_memory_store_is_refused() {
 
 fn dump(arguments: &[&str], environment: &[(&str, &str)]) -> Table {
     let mut command = Command::new(Server::test_binary());
-    command.args(["standalone", "--dump-config"]).args(arguments).envs(environment.iter().copied());
+    command
+        .args(["standalone", "--dump-config"])
+        .args(arguments)
+        .envs(environment.iter().copied());
     let done = command.output().expect("it starts");
-    assert!(done.status.success(), "{arguments:?} {environment:?}: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).expect("TOML is text").parse().expect("what is dumped is TOML")
+    assert!(
+        done.status.success(),
+        "{arguments:?} {environment:?}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    String::from_utf8(done.stdout)
+        .expect("TOML is text")
+        .parse()
+        .expect("what is dumped is TOML")
 }
 
 /// Every setting with a value, by its dotted key.
@@ -102,7 +127,11 @@ fn settings(table: &Table) -> Vec<(String, Value)> {
     for (name, value) in table {
         match value {
             Value::Table(inner) => {
-                found.extend(settings(inner).into_iter().map(|(key, value)| (format!("{name}.{key}"), value)));
+                found.extend(
+                    settings(inner)
+                        .into_iter()
+                        .map(|(key, value)| (format!("{name}.{key}"), value)),
+                );
             }
             value => found.push((name.clone(), value.clone())),
         }
@@ -131,7 +160,12 @@ fn another_text(key: &str, text: &str) -> String {
     match key {
         "storage.url" => "file:///elsewhere".to_owned(),
         "log.filter" => "debug".to_owned(),
-        _ if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => "127.0.0.2:7".to_owned(),
+        _ if text
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok()) =>
+        {
+            "127.0.0.2:7".to_owned()
+        }
         _ => "/elsewhere".to_owned(),
     }
 }
@@ -146,7 +180,11 @@ fn every_setting_can_be_set_in_three_ways() {
     for (key, value) in &defaults {
         let wanted = another(key, value);
         let (section, name) = key.rsplit_once('.').expect("every setting has a section");
-        let quoted = if value.is_str() { format!("{wanted:?}") } else { wanted.clone() };
+        let quoted = if value.is_str() {
+            format!("{wanted:?}")
+        } else {
+            wanted.clone()
+        };
         fs::write(&file, format!("[{section}]\n{name} = {quoted}\n")).unwrap();
         let variable = format!("TAILWATER_{}", key.to_uppercase().replace('.', "__"));
         let ways = [
@@ -167,6 +205,12 @@ fn every_setting_can_be_set_in_three_ways() {
 /// The version is that of the crate.
 #[test]
 fn the_version_is_printed() {
-    let done = Command::new(Server::test_binary()).arg("--version").output().expect("it starts");
-    assert_eq!(String::from_utf8_lossy(&done.stdout).trim(), concat!("tailwater ", env!("CARGO_PKG_VERSION")));
+    let done = Command::new(Server::test_binary())
+        .arg("--version")
+        .output()
+        .expect("it starts");
+    assert_eq!(
+        String::from_utf8_lossy(&done.stdout).trim(),
+        concat!("tailwater ", env!("CARGO_PKG_VERSION"))
+    );
 }

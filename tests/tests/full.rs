@@ -68,11 +68,17 @@ fn a_full_device_holds_producers_back() {
 /// ENOSPC in the object store: uploads stop, the device fills up; both go on when the store has grown.
 #[test]
 fn a_full_object_store_holds_producers_back() {
-    let Some(python) = python("object store full") else { return };
+    let Some(python) = python("object store full") else {
+        return;
+    };
     let server = Server::new(CONFIG).allow("object").allow("upload");
     let store = server.folder().join("small");
-    let Some(tmpfs) = Tmpfs::mount("object store full", &store, 24 * MIB) else { return };
-    let mut server = server.argument("--object-store").argument(&format!("file://{}", store.display()));
+    let Some(tmpfs) = Tmpfs::mount("object store full", &store, 24 * MIB) else {
+        return;
+    };
+    let mut server = server
+        .argument("--object-store")
+        .argument(&format!("file://{}", store.display()));
     server.start();
     let mut load = Load::start(&python, &server.bootstrap(), &server.folder().join("history"), &[]);
     wait_for_standstill(&mut load);
@@ -84,20 +90,31 @@ fn a_full_object_store_holds_producers_back() {
 /// ENOSPC in the controller's store: what needs metadata waits or is refused for now, and goes on when there is room.
 #[test]
 fn a_full_metadata_volume_is_survived() {
-    let Some(python) = python("metadata volume full") else { return };
-    let mut server = Server::new(CONFIG).allow("controller").allow("upload").allow("metadata");
-    let Some(tmpfs) = Tmpfs::mount("metadata volume full", &server.data().join("controller"), 64 * MIB) else { return };
+    let Some(python) = python("metadata volume full") else {
+        return;
+    };
+    let mut server = Server::new(CONFIG)
+        .allow("controller")
+        .allow("upload")
+        .allow("metadata");
+    let Some(tmpfs) = Tmpfs::mount("metadata volume full", &server.data().join("controller"), 64 * MIB) else {
+        return;
+    };
     server.start();
     let mut load = Load::start(&python, &server.bootstrap(), &server.folder().join("history"), &[]);
     let filler = tmpfs.fill();
     // Uploads can't be committed now, so the device fills up.
     wait_for_standstill(&mut load);
-    let refused = Connection::open(server.kafka()).create_topic("while-full", 1, &[]).unwrap();
+    let refused = Connection::open(server.kafka())
+        .create_topic("while-full", 1, &[])
+        .unwrap();
     assert!(refused.is_retriable(), "creating a topic answered {refused:?}");
     fs::remove_file(filler).unwrap();
     wait_for_progress(&mut load);
     wait_until("topics to be created again", LIMIT, || {
-        let code = Connection::open(server.kafka()).create_topic("after-full", 1, &[]).unwrap();
+        let code = Connection::open(server.kafka())
+            .create_topic("after-full", 1, &[])
+            .unwrap();
         code.code() == 0 || code == tailwater_kafka::ErrorCode::TopicAlreadyExists
     });
     settle(&python, server, load);

@@ -68,7 +68,10 @@ fn acknowledged_records_survive_kill_9() {
     let verified = verify(&python, &server.bootstrap(), &history, true);
     assert!(verified.acked > 1000, "{verified:?}");
     sources.add(&server);
-    assert!(sources.object_bytes > 0.0 && sources.wal_bytes > 0.0, "read from both? {sources:?}");
+    assert!(
+        sources.object_bytes > 0.0 && sources.wal_bytes > 0.0,
+        "read from both? {sources:?}"
+    );
     println!("{sources:?}");
     server.finish();
 }

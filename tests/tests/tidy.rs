@@ -34,15 +34,31 @@ fn layer_of(name: &str) -> usize {
 fn imports() -> BTreeMap<String, BTreeSet<String>> {
     let cargo = option_env!("CARGO").unwrap_or("cargo");
     let arguments = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
-    let done = Command::new(cargo).args(arguments).current_dir(repository()).output().expect("cargo runs");
+    let done = Command::new(cargo)
+        .args(arguments)
+        .current_dir(repository())
+        .output()
+        .expect("cargo runs");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let metadata: Value = serde_json::from_slice(&done.stdout).expect("cargo metadata prints JSON");
-    let ours = |name: &Value| name.as_str().and_then(|name| name.strip_prefix("tailwater-")).map(str::to_owned);
+    let ours = |name: &Value| {
+        name.as_str()
+            .and_then(|name| name.strip_prefix("tailwater-"))
+            .map(str::to_owned)
+    };
     let packages = metadata["packages"].as_array().expect("it lists packages");
     let import = |package: &Value| {
-        let dependencies = package["dependencies"].as_array().expect("a package lists its dependencies");
+        let dependencies = package["dependencies"]
+            .as_array()
+            .expect("a package lists its dependencies");
         let name = ours(&package["name"]).expect("every crate of the workspace is called tailwater-*");
-        (name, dependencies.iter().filter_map(|dependency| ours(&dependency["name"])).collect())
+        (
+            name,
+            dependencies
+                .iter()
+                .filter_map(|dependency| ours(&dependency["name"]))
+                .collect(),
+        )
     };
     packages.iter().map(import).collect()
 }
@@ -50,7 +66,10 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
 /// Every source file of the workspace.
 fn sources() -> Vec<PathBuf> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).expect("a folder of the checkout").map(|entry| entry.expect("an entry").path()) {
+        for entry in fs::read_dir(folder)
+            .expect("a folder of the checkout")
+            .map(|entry| entry.expect("an entry").path())
+        {
             if entry.is_dir() {
                 walk(&entry, found);
             } else if entry.extension().is_some_and(|extension| extension == "rs") {
@@ -69,12 +88,16 @@ fn sources() -> Vec<PathBuf> {
 fn is_test(path: &Path) -> bool {
     let path = path.strip_prefix(repository()).expect("it lies in the checkout");
     path.components().any(|part| part.as_os_str() == "tests") && !path.starts_with("tests/src")
-        || path.file_stem().is_some_and(|stem| stem == "tests" || stem == "testing")
+        || path
+            .file_stem()
+            .is_some_and(|stem| stem == "tests" || stem == "testing")
 }
 
 /// Lines in front of the tests.
 fn lines_of_code(text: &str) -> usize {
-    text.split("\n#[cfg(test)]\nmod tests {").next().map_or(0, |code| code.lines().count())
+    text.split("\n#[cfg(test)]\nmod tests {")
+        .next()
+        .map_or(0, |code| code.lines().count())
 }
 
 /// Imports go down the layers only, and never sideways.
@@ -118,8 +141,12 @@ fn files_begin_with_what_they_own() {
 #[test]
 fn names_say_something() {
     let nameless = |path: &&PathBuf| {
-        let path = path.strip_prefix(repository()).expect("it lies in the checkout").with_extension("");
-        path.components().any(|part| FORBIDDEN_NAMES.iter().any(|name| part.as_os_str() == *name))
+        let path = path
+            .strip_prefix(repository())
+            .expect("it lies in the checkout")
+            .with_extension("");
+        path.components()
+            .any(|part| FORBIDDEN_NAMES.iter().any(|name| part.as_os_str() == *name))
     };
     let nameless: Vec<_> = sources().iter().filter(nameless).cloned().collect();
     assert!(nameless.is_empty(), "call it by what it does: {nameless:#?}");
@@ -130,7 +157,10 @@ fn names_say_something() {
 fn the_checks_can_fail() {
     let long = "line\n".repeat(MAX_LINES + 1);
     assert!(lines_of_code(&long) > MAX_LINES);
-    assert_eq!(lines_of_code(&format!("a\nb\n\n#[cfg(test)]\nmod tests {{\n{long}}}")), 3);
+    assert_eq!(
+        lines_of_code(&format!("a\nb\n\n#[cfg(test)]\nmod tests {{\n{long}}}")),
+        3
+    );
     assert!(is_test(&repository().join("crates/wal/src/journal/tests.rs")));
     assert!(!is_test(&repository().join("tests/src/server.rs")));
     assert!(layer_of("wal") == layer_of("frontend") && layer_of("types") < layer_of("node"));

@@ -14,7 +14,11 @@ use crate::{logging, standalone};
 const EXIT_USAGE: u8 = 2;
 
 #[derive(Debug, Parser)]
-#[command(name = "tailwater", version, about = "A streaming log that speaks the Kafka protocol and keeps its data in object storage")]
+#[command(
+    name = "tailwater",
+    version,
+    about = "A streaming log that speaks the Kafka protocol and keeps its data in object storage"
+)]
 struct Cli {
     #[command(subcommand)]
     role: Role,
@@ -63,15 +67,17 @@ impl Standalone {
     fn settings(&self) -> Result<Vec<Setting>, ConfigError> {
         let named = [
             ("--data-dir", "node.data_dir", &self.data_dir),
-            ("--kafka-listen", "frontend.kafka_listen", &self.kafka_listen),
-            ("--kafka-advertise", "frontend.kafka_advertise", &self.kafka_advertise),
+            ("--kafka-listen", "frontend.server.listen", &self.kafka_listen),
+            ("--kafka-advertise", "frontend.server.advertise", &self.kafka_advertise),
             ("--http-listen", "http.listen", &self.http_listen),
             ("--object-store", "storage.url", &self.object_store),
             ("--log", "log.filter", &self.log),
         ];
         let set = self.set.iter().map(|text| Setting::from_key_value("flag --set", text));
         let named = named.iter().filter_map(|&(flag, key, value)| {
-            value.as_ref().map(|value| Ok(Setting::new(&format!("flag {flag}"), key, value)))
+            value
+                .as_ref()
+                .map(|value| Ok(Setting::new(&format!("flag {flag}"), key, value)))
         });
         set.chain(named).collect()
     }

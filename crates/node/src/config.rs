@@ -12,6 +12,7 @@ use tailwater_runtime::config::{ByteSize, Millis};
 use tailwater_store::{Location, RetryPolicy, StorageOptions, is_s3_setting};
 
 use crate::layers::ConfigError;
+use crate::process;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,7 +42,11 @@ pub struct NodeConfig {
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { data_dir: PathBuf::from("data"), worker_threads: 0, stop_timeout: Millis::seconds(20) }
+        Self {
+            data_dir: PathBuf::from("data"),
+            worker_threads: 0,
+            stop_timeout: Millis::seconds(20),
+        }
     }
 }
 
@@ -55,7 +60,9 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { filter: "info".to_owned() }
+        Self {
+            filter: "info".to_owned(),
+        }
     }
 }
 
@@ -69,7 +76,9 @@ pub struct HttpConfig {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 9464).into() }
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 9464).into(),
+        }
     }
 }
 
@@ -122,6 +131,17 @@ impl Config {
             self.wal.path = data_dir.join("wal.log");
         }
         self.storage.complete(data_dir)?;
+        let server = &mut self.frontend.server;
+        if server.advertise.is_empty() && is_wildcard(&server.listen) {
+            let host = process::host_name().ok_or_else(|| {
+                ConfigError(format!(
+                    "frontend.server.advertise is needed: {} is a wildcard and the host has no name",
+                    server.listen
+                ))
+            })?;
+            // Port 0: the one that is listened on.
+            server.advertise = format!("{host}:0");
+        }
         let sections = [
             ("controller", self.controller.validate()),
             ("wal", self.wal.validate()),
@@ -140,11 +160,19 @@ impl Config {
     }
 }
 
+/// Whether an address to listen on is every address of the host, which no client can connect to.
+fn is_wildcard(listen: &str) -> bool {
+    listen
+        .parse::<SocketAddr>()
+        .is_ok_and(|address| address.ip().is_unspecified())
+}
+
 impl StorageConfig {
     fn complete(&mut self, data_dir: &Path) -> Result<(), ConfigError> {
         if self.url.is_empty() {
             let folder = std::path::absolute(data_dir.join("objects"));
-            let folder = folder.map_err(|error| ConfigError(format!("node.data_dir {}: {error}", data_dir.display())))?;
+            let folder =
+                folder.map_err(|error| ConfigError(format!("node.data_dir {}: {error}", data_dir.display())))?;
             self.url = Location::File { folder }.to_string();
         }
         let location = self.location()?;
@@ -159,7 +187,9 @@ impl StorageConfig {
     /// # Errors
     /// If the URL isn't one of a store.
     pub fn location(&self) -> Result<Location, ConfigError> {
-        self.url.parse().map_err(|error| ConfigError(format!("storage.url: {error}")))
+        self.url
+            .parse()
+            .map_err(|error| ConfigError(format!("storage.url: {error}")))
     }
 
     /// Everything else about the store; what `environment` says of S3 counts where no setting does.
@@ -209,17 +239,43 @@ mod tests {
     /// A store that ends with the process is refused beside a data directory that doesn't; so is what is no URL.
     #[test]
     fn a_store_must_outlive_the_process() {
-        let error = completed(|config| config.storage.url = "memory:///".to_owned()).unwrap_err().to_string();
+        let error = completed(|config| config.storage.url = "memory:///".to_owned())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("memory:///") && error.contains("outlives"), "{error}");
-        let error = completed(|config| config.storage.url = "somewhere".to_owned()).unwrap_err().to_string();
+        let error = completed(|config| config.storage.url = "somewhere".to_owned())
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("storage.url: "), "{error}");
+    }
+
+    /// A wildcard is no address for clients: they are told the host's name, unless something else was set.
+    #[test]
+    fn a_wildcard_is_advertised_by_name() {
+        let advertised = |listen: &str, advertise: &str| {
+            let config = completed(|config| {
+                config.frontend.server.listen = listen.to_owned();
+                config.frontend.server.advertise = advertise.to_owned();
+            });
+            config.unwrap().frontend.server.advertise
+        };
+        let by_name = format!("{}:0", process::host_name().unwrap());
+        assert_eq!(advertised("0.0.0.0:9092", ""), by_name);
+        assert_eq!(advertised("[::]:9092", ""), by_name);
+        assert_eq!(advertised("0.0.0.0:9092", "broker:1"), "broker:1");
+        assert_eq!(advertised("127.0.0.1:9092", ""), "");
     }
 
     /// A tier's own check is asked, and its section named.
     #[test]
     fn sections_are_validated() {
-        let error = completed(|config| config.wal.capacity = ByteSize::kib(1)).unwrap_err().to_string();
-        assert!(error.starts_with("section wal: ") && error.contains("capacity"), "{error}");
+        let error = completed(|config| config.wal.capacity = ByteSize::kib(1))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("section wal: ") && error.contains("capacity"),
+            "{error}"
+        );
     }
 
     /// What is dumped can be read again, and is the same.
@@ -234,10 +290,23 @@ mod tests {
     fn s3_settings_win_over_the_environment() {
         let mut storage = StorageConfig::default();
         storage.s3.insert("region".to_owned(), "here".to_owned());
-        let environment = [("AWS_REGION", "there"), ("AWS_ENDPOINT", "http://s3"), ("AWS_PROFILE_COLOUR", "x"), ("HOME", "/")];
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment = [
+            ("AWS_REGION", "there"),
+            ("AWS_ENDPOINT", "http://s3"),
+            ("AWS_PROFILE_COLOUR", "x"),
+            ("HOME", "/"),
+        ];
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let found = storage.options(environment).s3;
         let expected = [("region", "here"), ("aws_endpoint", "http://s3")];
-        assert_eq!(found, expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
+        assert_eq!(
+            found,
+            expected
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
+        );
     }
 }

@@ -39,8 +39,15 @@ struct Shared {
 ///
 /// # Errors
 /// If the address can't be bound.
-pub async fn start(listen: SocketAddr, readiness: Readiness, metrics: Metrics, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("HTTP address {listen} can't be bound"))?;
+pub async fn start(
+    listen: SocketAddr,
+    readiness: Readiness,
+    metrics: Metrics,
+    tasks: &Tasks,
+) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("HTTP address {listen} can't be bound"))?;
     let address = listener.local_addr().context("the HTTP listener has no address")?;
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -65,5 +72,8 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
 
 async fn metrics_text(State(shared): State<Shared>) -> impl IntoResponse {
     let text = shared.metrics.text() + &process::metrics_text();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
 }

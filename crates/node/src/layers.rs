@@ -32,14 +32,19 @@ pub struct Setting {
 impl Setting {
     /// `key` is dotted, as in `wal.capacity`.
     pub fn new(origin: &str, key: &str, text: &str) -> Self {
-        Self { origin: origin.to_owned(), path: key.split('.').map(str::to_owned).collect(), text: text.to_owned() }
+        Self {
+            origin: origin.to_owned(),
+            path: key.split('.').map(str::to_owned).collect(),
+            text: text.to_owned(),
+        }
     }
 
     /// # Errors
     /// If `text` isn't `KEY=VALUE`.
     pub fn from_key_value(origin: &str, text: &str) -> Result<Self, ConfigError> {
         let split = text.split_once('=').filter(|(key, _)| key.contains('.'));
-        let (key, value) = split.ok_or_else(|| ConfigError(format!("{origin}: expected SECTION.KEY=VALUE, found {text:?}")))?;
+        let (key, value) =
+            split.ok_or_else(|| ConfigError(format!("{origin}: expected SECTION.KEY=VALUE, found {text:?}")))?;
         Ok(Self::new(&format!("{origin} {key}"), key, value))
     }
 }
@@ -66,7 +71,11 @@ pub fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec
         let name = name.into_string().ok()?;
         let key = name.strip_prefix(PREFIX).filter(|key| key.contains(SEPARATOR))?;
         let key = key.to_ascii_lowercase().replace(SEPARATOR, ".");
-        Some(Setting::new(&format!("environment variable {name}"), &key, &value.to_string_lossy()))
+        Some(Setting::new(
+            &format!("environment variable {name}"),
+            &key,
+            &value.to_string_lossy(),
+        ))
     };
     let mut settings: Vec<_> = variables.filter_map(ours).collect();
     settings.sort_by(|a, b| a.origin.cmp(&b.origin));
@@ -94,7 +103,11 @@ fn parse_file(path: &Path, text: &str) -> Result<Table, ConfigError> {
     parsed.map_err(|error| {
         let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
         let line = line.map_or_else(String::new, |line| format!(", line {line}"));
-        ConfigError(format!("configuration file {}{line}: {}", path.display(), one_line(error.message())))
+        ConfigError(format!(
+            "configuration file {}{line}: {}",
+            path.display(),
+            one_line(error.message())
+        ))
     })
 }
 
@@ -103,9 +116,14 @@ fn apply(table: &Table, setting: &Setting) -> Result<Table, ConfigError> {
     let key = setting.path.join(".");
     let refuse = |why: String| ConfigError(format!("{}: {key} = {:?}: {why}", setting.origin, setting.text));
     // A text as it stands where text is wanted, otherwise what TOML reads in it: a number, a list.
-    let literal = toml::from_str::<Table>(&format!("value = {}", setting.text)).ok().and_then(|mut table| table.remove("value"));
+    let literal = toml::from_str::<Table>(&format!("value = {}", setting.text))
+        .ok()
+        .and_then(|mut table| table.remove("value"));
     let mut why = String::new();
-    for value in [Some(Value::String(setting.text.clone())), literal].into_iter().flatten() {
+    for value in [Some(Value::String(setting.text.clone())), literal]
+        .into_iter()
+        .flatten()
+    {
         let mut changed = table.clone();
         insert(&mut changed, &setting.path, value).map_err(refuse)?;
         match Config::deserialize(changed.clone()) {
@@ -123,7 +141,10 @@ fn insert(table: &mut Table, path: &[String], value: Value) -> Result<(), String
             table.insert(name.clone(), value);
             Ok(())
         }
-        [section, rest @ ..] => match table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new())) {
+        [section, rest @ ..] => match table
+            .entry(section.clone())
+            .or_insert_with(|| Value::Table(Table::new()))
+        {
             Value::Table(inner) => insert(inner, rest, value),
             _ => Err(format!("{section} is no section")),
         },
@@ -145,10 +166,22 @@ mod tests {
     /// A flag wins over the environment, which wins over the file; what nobody sets keeps its default.
     #[test]
     fn flags_win_over_environment_over_file() {
-        let file = Some((PathBuf::from("f.toml"), "[log]\nfilter = 'file'\n[http]\nlisten = '127.0.0.1:1'".to_owned()));
-        let environment = variables(&[("TAILWATER_LOG__FILTER", "environment"), ("TAILWATER_HTTP__LISTEN", "127.0.0.1:2")]);
+        let file = Some((
+            PathBuf::from("f.toml"),
+            "[log]\nfilter = 'file'\n[http]\nlisten = '127.0.0.1:1'".to_owned(),
+        ));
+        let environment = variables(&[
+            ("TAILWATER_LOG__FILTER", "environment"),
+            ("TAILWATER_HTTP__LISTEN", "127.0.0.1:2"),
+        ]);
         let flags = vec![Setting::new("flag --log", "log.filter", "flag")];
-        let config = Layers { file, environment, flags }.load().unwrap();
+        let config = Layers {
+            file,
+            environment,
+            flags,
+        }
+        .load()
+        .unwrap();
         assert_eq!(config.log.filter, "flag");
         assert_eq!(config.http.listen.to_string(), "127.0.0.1:2");
         assert_eq!(config.node.data_dir, Config::default().node.data_dir);
@@ -158,29 +191,69 @@ mod tests {
     #[test]
     fn a_setting_may_be_a_number() {
         let environment = variables(&[("TAILWATER_NODE__WORKER_THREADS", "3")]);
-        assert_eq!(Layers { environment, ..Layers::default() }.load().unwrap().node.worker_threads, 3);
+        assert_eq!(
+            Layers {
+                environment,
+                ..Layers::default()
+            }
+            .load()
+            .unwrap()
+            .node
+            .worker_threads,
+            3
+        );
     }
 
     /// A variable without the double underscore is somebody else's.
     #[test]
     fn other_variables_are_left_alone() {
-        assert_eq!(variables(&[("TAILWATER_PORT", "tcp://10.0.0.1:9092"), ("PATH", "/bin")]), []);
+        assert_eq!(
+            variables(&[("TAILWATER_PORT", "tcp://10.0.0.1:9092"), ("PATH", "/bin")]),
+            []
+        );
     }
 
     /// What is refused names the key and where it came from, in one line.
     #[test]
     fn errors_name_key_and_origin() {
-        let file = |text: &str| Layers { file: Some((PathBuf::from("f.toml"), text.to_owned())), ..Layers::default() };
-        let error = file("[log]\nfilter = 'x'\ncolour = 'y'").load().unwrap_err().to_string();
-        assert!(error.starts_with("configuration file f.toml, line 3: unknown field `colour`"), "{error}");
+        let file = |text: &str| Layers {
+            file: Some((PathBuf::from("f.toml"), text.to_owned())),
+            ..Layers::default()
+        };
+        let error = file("[log]\nfilter = 'x'\ncolour = 'y'")
+            .load()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("configuration file f.toml, line 3: unknown field `colour`"),
+            "{error}"
+        );
 
         let environment = variables(&[("TAILWATER_WAL__NO_SUCH", "1")]);
-        let error = Layers { environment, ..Layers::default() }.load().unwrap_err().to_string();
-        assert!(error.starts_with("environment variable TAILWATER_WAL__NO_SUCH: wal.no_such = \"1\": unknown field"), "{error}");
+        let error = Layers {
+            environment,
+            ..Layers::default()
+        }
+        .load()
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.starts_with("environment variable TAILWATER_WAL__NO_SUCH: wal.no_such = \"1\": unknown field"),
+            "{error}"
+        );
 
         let flags = vec![Setting::from_key_value("flag --set", "node.worker_threads=many").unwrap()];
-        let error = Layers { flags, ..Layers::default() }.load().unwrap_err().to_string();
-        assert!(error.starts_with("flag --set node.worker_threads: node.worker_threads = \"many\": invalid type"), "{error}");
+        let error = Layers {
+            flags,
+            ..Layers::default()
+        }
+        .load()
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.starts_with("flag --set node.worker_threads: node.worker_threads = \"many\": invalid type"),
+            "{error}"
+        );
         assert!(!error.contains('\n'));
 
         assert!(Setting::from_key_value("flag --set", "nonsense").is_err());

@@ -24,7 +24,11 @@ pub fn start(config: &LogConfig) -> Result<(), ConfigError> {
         let thread = std::thread::current();
         let location = panic.location().map_or_else(String::new, ToString::to_string);
         let message = panic.payload_as_str().unwrap_or("no message");
-        tracing::error!(thread = thread.name().unwrap_or("unnamed"), location, "panicked: {message}");
+        tracing::error!(
+            thread = thread.name().unwrap_or("unnamed"),
+            location,
+            "panicked: {message}"
+        );
     }));
     Ok(())
 }

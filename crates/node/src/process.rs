@@ -20,13 +20,18 @@ impl DataDirLock {
     /// # Errors
     /// If it can't be made or another process uses it.
     pub fn take(data_dir: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(data_dir).with_context(|| format!("data directory {} can't be created", data_dir.display()))?;
+        std::fs::create_dir_all(data_dir)
+            .with_context(|| format!("data directory {} can't be created", data_dir.display()))?;
         let path = data_dir.join(LOCK_FILE);
         let file = File::create(&path).with_context(|| format!("{} can't be opened", path.display()))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => bail!("data directory {} is in use by another process", data_dir.display()),
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("{} can't be locked", path.display())),
+            Err(TryLockError::WouldBlock) => {
+                bail!("data directory {} is in use by another process", data_dir.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("{} can't be locked", path.display()))
+            }
         }
     }
 }
@@ -49,10 +54,25 @@ pub fn metrics_text() -> String {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
         }
     };
-    sample("process_cpu_seconds_total", "counter", "CPU time of all threads, user and system.", cpu_seconds());
-    sample("process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
+    sample(
+        "process_cpu_seconds_total",
+        "counter",
+        "CPU time of all threads, user and system.",
+        cpu_seconds(),
+    );
+    sample(
+        "process_resident_memory_bytes",
+        "gauge",
+        "Resident memory.",
+        resident_bytes(),
+    );
     sample("process_open_fds", "gauge", "Open file descriptors.", open_files());
-    sample("process_max_fds", "gauge", "File descriptors that may be open.", max_files());
+    sample(
+        "process_max_fds",
+        "gauge",
+        "File descriptors that may be open.",
+        max_files(),
+    );
     text
 }
 
@@ -84,7 +104,10 @@ fn open_files() -> Option<f64> {
 
 #[allow(clippy::cast_precision_loss, reason = "metrics are floating point")]
 fn max_files() -> Option<f64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: the pointer is to a struct of the kind that the call fills.
     let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     (result == 0).then_some(limit.rlim_cur as f64)
@@ -110,7 +133,12 @@ mod tests {
     #[test]
     fn process_metrics_are_there() {
         let text = metrics_text();
-        for name in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_max_fds"] {
+        for name in [
+            "process_cpu_seconds_total",
+            "process_resident_memory_bytes",
+            "process_open_fds",
+            "process_max_fds",
+        ] {
             assert!(text.contains(&format!("\n{name} ")), "{text}");
         }
         assert!(resident_bytes().unwrap() > 100_000.0);

@@ -37,7 +37,11 @@ pub fn run(config: Config) -> Result<ExitCode> {
     if config.node.worker_threads > 0 {
         builder.worker_threads(config.node.worker_threads);
     }
-    let tokio = builder.enable_all().thread_name("tailwater").build().context("the threads can't be started")?;
+    let tokio = builder
+        .enable_all()
+        .thread_name("tailwater")
+        .build()
+        .context("the threads can't be started")?;
     let stop_timeout = config.node.stop_timeout.as_duration();
     let ended = tokio.block_on(serve(config));
     // Whatever still blocks a thread now has nothing to say any more.
@@ -88,7 +92,12 @@ async fn serve(config: Config) -> Result<ExitCode> {
 }
 
 fn exit_code(fatal: &Fatal) -> ExitCode {
-    tracing::error!(task = fatal.task, reason = fatal.reason, exit_code = fatal.exit_code, "the process can't go on");
+    tracing::error!(
+        task = fatal.task,
+        reason = fatal.reason,
+        exit_code = fatal.exit_code,
+        "the process can't go on"
+    );
     ExitCode::from(u8::try_from(fatal.exit_code).unwrap_or(1))
 }
 
@@ -105,7 +114,13 @@ struct Standalone {
 impl Standalone {
     async fn start(config: &Config, runtime: &Runtime) -> Result<Self> {
         let readiness = Readiness::default();
-        let http_address = http::start(config.http.listen, readiness.clone(), runtime.metrics.clone(), &runtime.tasks).await?;
+        let http_address = http::start(
+            config.http.listen,
+            readiness.clone(),
+            runtime.metrics.clone(),
+            &runtime.tasks,
+        )
+        .await?;
         let services = Services {
             clock: runtime.clock.clone(),
             random: runtime.random.clone(),
@@ -134,18 +149,35 @@ impl Standalone {
         )
         .await
         .context("the frontend can't start")?;
-        let compactor =
-            tailwater_compactor::start(config.compactor.clone(), COMPACTOR, ports, wals, storage, runtime.clone())
-                .await
-                .context("the compactor can't start")?;
+        let compactor = tailwater_compactor::start(
+            config.compactor.clone(),
+            COMPACTOR,
+            ports,
+            wals,
+            storage,
+            runtime.clone(),
+        )
+        .await
+        .context("the compactor can't start")?;
         frontend.ready().await;
         readiness.set(true);
-        Ok(Self { controller, wal, frontend, compactor, readiness, http_address })
+        Ok(Self {
+            controller,
+            wal,
+            frontend,
+            compactor,
+            readiness,
+            http_address,
+        })
     }
 
     /// The one line on stdout.
     fn say_ready(&self) {
-        println!("ready: kafka {} http {}", self.frontend.kafka_address(), self.http_address);
+        println!(
+            "ready: kafka {} http {}",
+            self.frontend.kafka_address(),
+            self.http_address
+        );
     }
 
     /// Those who need others first.
@@ -170,6 +202,9 @@ impl LocalWal {
 
 impl WalDirectory for LocalWal {
     fn wal(&self, device: DeviceId) -> Option<Arc<dyn Wal>> {
-        self.0.get().filter(|(found, _)| *found == device).map(|(_, wal)| wal.clone())
+        self.0
+            .get()
+            .filter(|(found, _)| *found == device)
+            .map(|(_, wal)| wal.clone())
     }
 }

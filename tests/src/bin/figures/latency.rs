@@ -30,7 +30,10 @@ impl Percentiles {
             taken.push(begun.elapsed());
         }
         taken.sort_unstable();
-        Ok(Self { p50: taken[rounds / 2], p99: taken[rounds * 99 / 100] })
+        Ok(Self {
+            p50: taken[rounds / 2],
+            p99: taken[rounds * 99 / 100],
+        })
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Owns: what is measured and how it is printed. Does not own: targets; a figure is never a test's verdict.
 
-#![allow(clippy::disallowed_methods, reason = "measures from outside, on the machine's own time")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "measures from outside, on the machine's own time"
+)]
 #![allow(clippy::unwrap_used, reason = "a measurement that can't go on ends")]
 
 mod latency;
@@ -74,7 +77,11 @@ fn main() -> Result<()> {
     machine(&mut figures)?;
     server(&arguments, &mut figures)?;
     if let Some(path) = &arguments.json {
-        let map: BTreeMap<_, _> = figures.0.iter().map(|(name, value, unit)| (format!("{name} [{unit}]"), value)).collect();
+        let map: BTreeMap<_, _> = figures
+            .0
+            .iter()
+            .map(|(name, value, unit)| (format!("{name} [{unit}]"), value))
+            .collect();
         std::fs::write(path, serde_json::to_string_pretty(&map)?).with_context(|| path.display().to_string())?;
     }
     Ok(())
@@ -84,19 +91,38 @@ fn main() -> Result<()> {
 fn machine(figures: &mut Figures) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("raw");
-    figures.add("machine: sequential O_DIRECT write, 1 MiB each", raw::sequential_write(&file)? / 1e6, "MB/s");
-    figures.add_percentiles("machine: 4 KiB O_DIRECT write + fdatasync", &raw::write_and_flush(&file)?);
+    figures.add(
+        "machine: sequential O_DIRECT write, 1 MiB each",
+        raw::sequential_write(&file)? / 1e6,
+        "MB/s",
+    );
+    figures.add_percentiles(
+        "machine: 4 KiB O_DIRECT write + fdatasync",
+        &raw::write_and_flush(&file)?,
+    );
     figures.add_percentiles("machine: loopback echo of 100 bytes", &raw::loopback_echo()?);
     Ok(())
 }
 
 fn server(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     let mut server = Server::new(CONFIG).binary(&arguments.binary);
-    figures.add("start to ready, first start (formats the device)", server.start().as_secs_f64() * 1e3, "ms");
+    figures.add(
+        "start to ready, first start (formats the device)",
+        server.start().as_secs_f64() * 1e3,
+        "ms",
+    );
     ensure!(server.terminate().success(), "the server did not stop in order");
-    figures.add("start to ready, nothing to recover", server.start().as_secs_f64() * 1e3, "ms");
+    figures.add(
+        "start to ready, nothing to recover",
+        server.start().as_secs_f64() * 1e3,
+        "ms",
+    );
     std::thread::sleep(IDLE);
-    figures.add("idle memory", status_kib(server.process().id(), "VmRSS")? / 1024.0, "MiB");
+    figures.add(
+        "idle memory",
+        status_kib(server.process().id(), "VmRSS")? / 1024.0,
+        "MiB",
+    );
     let idle_cpu = cpu_seconds(server.process().id())?;
     std::thread::sleep(IDLE);
     let idle_cpu = cpu_seconds(server.process().id())? - idle_cpu;
@@ -107,7 +133,11 @@ fn server(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
 
     transfer(arguments, &mut server, "produce", figures)?;
     transfer(arguments, &mut server, "consume", figures)?;
-    figures.add("peak memory", status_kib(server.process().id(), "VmHWM")? / 1024.0, "MiB");
+    figures.add(
+        "peak memory",
+        status_kib(server.process().id(), "VmHWM")? / 1024.0,
+        "MiB",
+    );
     server.finish();
     Ok(())
 }
@@ -123,7 +153,11 @@ fn transfer(arguments: &Arguments, server: &mut Server, what: &str, figures: &mu
         .args([what, "--bootstrap", &bootstrap, "--records", &records])
         .output()
         .context("the load can't be started")?;
-    ensure!(done.status.success(), "{what}: {}", String::from_utf8_lossy(&done.stderr));
+    ensure!(
+        done.status.success(),
+        "{what}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
     let moved: Transferred = serde_json::from_slice(&done.stdout)?;
     let client_done = cpu_seconds(pid)?;
     let begun = Instant::now();
@@ -133,10 +167,22 @@ fn transfer(arguments: &Arguments, server: &mut Server, what: &str, figures: &mu
     }
     let after = cpu_seconds(pid)?;
     let gigabytes = moved.bytes / 1e9;
-    figures.add(format!("{what}: throughput seen by the client"), moved.bytes / moved.seconds / 1e6, "MB/s");
-    figures.add(format!("{what}: server CPU until the client is done"), (client_done - before) / gigabytes, "CPU-s/GB");
+    figures.add(
+        format!("{what}: throughput seen by the client"),
+        moved.bytes / moved.seconds / 1e6,
+        "MB/s",
+    );
+    figures.add(
+        format!("{what}: server CPU until the client is done"),
+        (client_done - before) / gigabytes,
+        "CPU-s/GB",
+    );
     if what == "produce" {
-        figures.add("produce: server CPU until all is uploaded", (after - before) / gigabytes, "CPU-s/GB");
+        figures.add(
+            "produce: server CPU until all is uploaded",
+            (after - before) / gigabytes,
+            "CPU-s/GB",
+        );
     }
     Ok(())
 }
@@ -154,6 +200,8 @@ fn cpu_seconds(pid: u32) -> Result<f64> {
 
 fn status_kib(pid: u32, field: &str) -> Result<f64> {
     let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     Ok(line.context("a status field")?.trim().trim_end_matches(" kB").parse()?)
 }

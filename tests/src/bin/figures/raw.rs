@@ -35,7 +35,11 @@ fn open(path: &Path) -> std::io::Result<std::fs::File> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
     // Some file systems, tmpfs among them, know no O_DIRECT; then the page cache is measured too.
-    options.clone().custom_flags(libc::O_DIRECT).open(path).or_else(|_| options.open(path))
+    options
+        .clone()
+        .custom_flags(libc::O_DIRECT)
+        .open(path)
+        .or_else(|_| options.open(path))
 }
 
 /// Bytes a second, written and flushed.
@@ -73,7 +77,11 @@ pub fn loopback_echo() -> Result<Percentiles> {
     peer.set_nodelay(true)?;
     let echo = std::thread::spawn(move || {
         let mut buffer = [0; ECHO_BYTES];
-        while peer.read_exact(&mut buffer).and_then(|()| peer.write_all(&buffer)).is_ok() {}
+        while peer
+            .read_exact(&mut buffer)
+            .and_then(|()| peer.write_all(&buffer))
+            .is_ok()
+        {}
     });
     let mut buffer = [1; ECHO_BYTES];
     let found = Percentiles::of(ROUNDS, || {
