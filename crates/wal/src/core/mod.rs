@@ -3,15 +3,15 @@
 //! A driver takes groups out of it ([`Core::take_group`]), writes and flushes them, and says so
 //! ([`Core::complete`]); the port's calls put things in. Whoever holds the core holds all state of the node.
 
-mod log;
+mod admission;
+mod completion;
 mod space;
+mod state;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
-pub(crate) use log::Attached;
-pub(crate) use log::{Core, FoundSlice, Limits, Queued, Work};
 pub(crate) use space::Space;
+pub(crate) use state::{Attached, Core, FoundSlice, Limits, Queued, Work};
 
 /// Numbers what is queued: everything up to a ticket is durable before anything behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

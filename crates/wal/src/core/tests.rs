@@ -5,7 +5,7 @@ use tailwater_runtime::clock::Instant;
 use tailwater_types::{DeviceId, JournalId, LeaderEpoch, Lsn, NodeEpoch, StreamId};
 use tokio::sync::watch;
 
-use super::log::Attached;
+use super::Attached;
 use super::space::Purpose;
 use super::*;
 use crate::device::{Extent, Placed};

@@ -6,6 +6,8 @@
 mod reader;
 mod recovery;
 mod superblocks;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(crate) use reader::{LogReader, ReadAhead};
@@ -86,38 +88,4 @@ pub(crate) fn part_of(extents: &[Extent], start: usize, length: usize) -> Vec<Ex
     }
     assert_eq!(left, 0, "a part beyond the record's end");
     parts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Positions go round the ring behind the superblocks, which the ring leaves alone.
-    #[test]
-    fn positions_go_round_the_ring() {
-        let geometry = Geometry::of(8192 + 3 * 4096 + 100);
-        assert_eq!(geometry.ring_bytes(), 3 * 4096);
-        assert_eq!(
-            (geometry.byte(0), geometry.byte(3 * 4096), geometry.byte(7 * 4096)),
-            (8192, 8192, 12288)
-        );
-        assert_eq!(
-            (geometry.before_wrap(0), geometry.before_wrap(5 * 4096)),
-            (3 * 4096, 4096)
-        );
-    }
-
-    /// A part of a record may begin and end within extents, and cover several.
-    #[test]
-    fn parts_of_extents() {
-        let extent = |position, length| Extent { position, length };
-        let extents = [extent(100, 10), extent(200, 5), extent(300, 10)];
-        assert_eq!(part_of(&extents, 2, 3), [extent(102, 3)]);
-        assert_eq!(
-            part_of(&extents, 8, 9),
-            [extent(108, 2), extent(200, 5), extent(300, 2)]
-        );
-        assert_eq!(part_of(&extents, 15, 10), [extent(300, 10)]);
-        assert_eq!(part_of(&extents, 10, 0), []);
-    }
 }

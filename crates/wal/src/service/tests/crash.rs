@@ -407,7 +407,7 @@ fn libc_eio() -> i32 {
 }
 
 fn seeds() -> std::ops::Range<u64> {
-    0..700
+    0..500
 }
 
 /// Any crash: everything acknowledged is there with its bytes, nothing sealed grows, nothing gone comes back, trims hold.
