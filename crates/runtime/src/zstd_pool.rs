@@ -3,6 +3,8 @@
 //! Owns: the contexts and the bound on what decompression may produce (requirement 7). Does not own: which data is
 //! compressed, or what a failure means to a client.
 
+use std::io::{self, Read};
+
 use parking_lot::{Condvar, Mutex};
 use prometheus::{IntCounter, IntGauge};
 use zstd::zstd_safe::{self, DCtx, DParameter, InBuffer, OutBuffer};
@@ -69,6 +71,22 @@ impl ZstdPool {
         decompress(lease.context(), compressed, max_bytes)
     }
 
+    /// Decompresses all frames of `compressed` as they are read, within a window's memory whatever comes out. The reader
+    /// holds a context until it is dropped: whoever reads only computes meanwhile. How much may come out is the
+    /// reader's to bound.
+    ///
+    /// # Errors
+    /// [`ZstdError::Damaged`] if the context can't be set up; reading fails with a [`ZstdError`] inside.
+    pub fn reader<'a>(&'a self, compressed: &'a [u8]) -> Result<ZstdReader<'a>, ZstdError> {
+        let mut lease = self.acquire();
+        prepare(lease.context())?;
+        Ok(ZstdReader {
+            lease,
+            rest: compressed,
+            in_frame: false,
+        })
+    }
+
     fn acquire(&self) -> Lease<'_> {
         let mut state = self.state.lock();
         if state.in_use >= self.max_in_use {
@@ -84,6 +102,35 @@ impl ZstdPool {
             pool: self,
             context: idle,
         }
+    }
+}
+
+/// What [`ZstdPool::reader`] gives.
+pub struct ZstdReader<'a> {
+    lease: Lease<'a>,
+    rest: &'a [u8],
+    /// Whether a frame has begun and not ended.
+    in_frame: bool,
+}
+
+impl Read for ZstdReader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        while !into.is_empty() && (self.in_frame || !self.rest.is_empty()) {
+            let mut input = InBuffer::around(self.rest);
+            let mut output = OutBuffer::around(into);
+            let hint = self.lease.context().decompress_stream(&mut output, &mut input);
+            self.in_frame = hint.map_err(|code| invalid(damaged(code)))? != 0;
+            let (read, written) = (input.pos(), output.pos());
+            self.rest = &self.rest[read..];
+            if written > 0 {
+                return Ok(written);
+            }
+            if self.in_frame && self.rest.is_empty() {
+                return Err(invalid(ZstdError::Truncated));
+            }
+        }
+        Ok(0)
     }
 }
 
@@ -119,14 +166,23 @@ impl Drop for Lease<'_> {
     }
 }
 
-fn decompress(context: &mut DCtx<'static>, compressed: &[u8], max_bytes: usize) -> Result<Vec<u8>, ZstdError> {
-    let damaged = |code| ZstdError::Damaged(zstd_safe::get_error_name(code));
+/// Forgets whatever the last user left.
+fn prepare(context: &mut DCtx<'static>) -> Result<(), ZstdError> {
     context
         .reset(zstd_safe::ResetDirective::SessionAndParameters)
         .map_err(damaged)?;
     context
         .set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))
         .map_err(damaged)?;
+    Ok(())
+}
+
+fn damaged(code: usize) -> ZstdError {
+    ZstdError::Damaged(zstd_safe::get_error_name(code))
+}
+
+fn decompress(context: &mut DCtx<'static>, compressed: &[u8], max_bytes: usize) -> Result<Vec<u8>, ZstdError> {
+    prepare(context)?;
     let mut output: Vec<u8> = Vec::new();
     let mut input = InBuffer::around(compressed);
     loop {
@@ -197,6 +253,23 @@ mod tests {
             Err(ZstdError::Damaged(_))
         ));
         assert_eq!(pool.decompress(&good, 4).unwrap(), b"good");
+    }
+
+    /// A reader gives what the whole would, in pieces of any size, finds what is cut off, and returns its context.
+    #[test]
+    fn a_reader_gives_it_in_pieces() {
+        let pool = pool(1, 1);
+        let plain: Vec<u8> = (0..300_000u32).map(|i| (i / 7) as u8).collect();
+        let both = [compressed(&plain), compressed(&plain)].concat();
+        let mut read = Vec::new();
+        let mut reader = io::BufReader::with_capacity(1000, pool.reader(&both).unwrap());
+        reader.read_to_end(&mut read).unwrap();
+        assert!(read == plain.repeat(2));
+        drop(reader);
+        let mut cut = pool.reader(&both[..both.len() - 1]).unwrap();
+        assert!(cut.read_to_end(&mut Vec::new()).is_err());
+        drop(cut);
+        assert_eq!((pool.in_use.get(), pool.made.get()), (0, 1));
     }
 
     /// With every context in use a caller waits until one is free instead of making another.
