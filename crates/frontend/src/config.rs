@@ -222,7 +222,9 @@ impl ServerConfig {
         }
         if WILDCARDS.contains(&listen_host) {
             let listen = &self.listen;
-            return Err(format!("server.listen is {listen}: server.advertise must say what clients connect to"));
+            return Err(format!(
+                "server.listen is {listen}: server.advertise must say what clients connect to"
+            ));
         }
         Ok((listen_host, listen_port))
     }
@@ -230,11 +232,16 @@ impl ServerConfig {
     fn validate(&self) -> Result<(), String> {
         self.advertised()?;
         if self.max_request < ByteSize::kib(1) || self.max_request > ByteSize::mib(2047) {
-            return Err(format!("server.max_request is {}, 1KiB to 2047MiB are possible", self.max_request));
+            return Err(format!(
+                "server.max_request is {}, 1KiB to 2047MiB are possible",
+                self.max_request
+            ));
         }
         if self.request_memory < self.max_request {
             let (memory, request) = (self.request_memory, self.max_request);
-            return Err(format!("server.request_memory is {memory}, but one request may have {request}"));
+            return Err(format!(
+                "server.request_memory is {memory}, but one request may have {request}"
+            ));
         }
         if self.max_pipelined_requests == 0 {
             return Err("server.max_pipelined_requests is 0: nothing could be produced".to_owned());
@@ -250,7 +257,10 @@ const WILDCARDS: &[&str] = &["0.0.0.0", "::", ""];
 fn host_and_port<'a>(name: &str, address: &'a str) -> Result<(&'a str, u16), String> {
     let wrong = || format!("{name} is {address:?}, expected HOST:PORT");
     let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
     Ok((host, port.parse().map_err(|_| wrong())?))
 }
 
@@ -267,11 +277,15 @@ impl GroupsConfig {
     fn validate(&self) -> Result<(), String> {
         if self.offsets_topic_partitions < 1 {
             let partitions = self.offsets_topic_partitions;
-            return Err(format!("groups.offsets_topic_partitions is {partitions}, at least 1 is needed"));
+            return Err(format!(
+                "groups.offsets_topic_partitions is {partitions}, at least 1 is needed"
+            ));
         }
         if self.min_session_timeout > self.max_session_timeout {
             let (min, max) = (self.min_session_timeout, self.max_session_timeout);
-            return Err(format!("groups.min_session_timeout is {min}, above groups.max_session_timeout, {max}"));
+            return Err(format!(
+                "groups.min_session_timeout is {min}, above groups.max_session_timeout, {max}"
+            ));
         }
         if self.max_size == 0 {
             return Err("groups.max_size is 0: no group could have a member".to_owned());

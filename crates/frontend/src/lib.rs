@@ -28,7 +28,8 @@ pub(crate) mod testing;
 mod view;
 
 pub use config::{
-    CacheConfig, Config, FetchConfig, GroupsConfig, JournalConfig, NodeConfig, ProduceConfig, ServerConfig, TopicsConfig,
+    CacheConfig, Config, FetchConfig, GroupsConfig, JournalConfig, NodeConfig, ProduceConfig, ServerConfig,
+    TopicsConfig,
 };
 pub use frontend::{Error, Frontend, start};
 pub use session::EXIT_FENCED;

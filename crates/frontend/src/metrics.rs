@@ -120,7 +120,6 @@ pub struct RequestMetrics {
     pub duplicates: IntCounter,
     /// By Kafka's error code.
     pub produce_errors: IntCounterVec,
-    pub validated_bytes: IntCounter,
     pub fetched_bytes: IntCounter,
     pub fetch_waits: IntCounter,
     /// By Kafka's error code.
@@ -140,10 +139,6 @@ impl RequestMetrics {
                 "tailwater_frontend_produce_errors_total",
                 "Partitions of produce requests answered with an error",
                 &["error"],
-            ),
-            validated_bytes: metrics.counter(
-                "tailwater_frontend_decompressed_bytes_total",
-                "Bytes that validation decompressed",
             ),
             fetched_bytes: metrics.counter(
                 "tailwater_frontend_fetched_bytes_total",

@@ -74,6 +74,7 @@ impl TailCache {
         }
     }
 
+    #[cfg(test)]
     pub fn used_bytes(&self) -> usize {
         self.inner.state.lock().used_bytes
     }

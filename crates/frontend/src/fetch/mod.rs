@@ -61,7 +61,7 @@ impl FetchHandler {
             let enough = pass.bytes() >= min_bytes || pass.has_error() || targets.is_empty();
             if enough || self.clock.now() >= deadline {
                 self.metrics.fetched_bytes.inc_by(pass.bytes() as u64);
-                return pass.into_response(&request, &targets, &self.view);
+                return pass.into_response(&request, &targets, self);
             }
             self.metrics.fetch_waits.inc();
             let waiter = FetchWaiter::new(min_bytes - pass.bytes());

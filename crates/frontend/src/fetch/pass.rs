@@ -18,7 +18,6 @@ use super::FetchHandler;
 use super::target::{Refused, Target};
 use crate::error_codes;
 use crate::partition::ReadError;
-use crate::view::View;
 
 /// How many partitions of one fetch are read from the WAL or from objects at the same time.
 const COLD_READS: usize = 4;
@@ -94,7 +93,7 @@ impl Pass {
         self.found.iter().map(seen)
     }
 
-    pub fn into_response(self, request: &FetchRequest, targets: &[Target], view: &View) -> FetchResponse {
+    pub fn into_response(self, request: &FetchRequest, targets: &[Target], handler: &FetchHandler) -> FetchResponse {
         let mut endpoints: BTreeMap<NodeId, FetchNodeEndpoint> = BTreeMap::new();
         let topic_response = |topic: &tailwater_kafka::messages::FetchTopic| FetchableTopicResponse {
             topic: topic.topic.clone(),
@@ -107,7 +106,7 @@ impl Pass {
             let index = request.topics[target.topic].partitions[target.at].partition;
             let data = match found {
                 Ok(found) => found.into_data(read_committed),
-                Err(refused) => refused_data(refused, view, &mut endpoints),
+                Err(refused) => refused_data(refused, handler, &mut endpoints),
             };
             responses[target.topic].partitions.push(PartitionData {
                 partition_index: index,
@@ -202,7 +201,13 @@ impl Found {
     }
 }
 
-fn refused_data(refused: Refused, view: &View, endpoints: &mut BTreeMap<NodeId, FetchNodeEndpoint>) -> PartitionData {
+fn refused_data(
+    refused: Refused,
+    handler: &FetchHandler,
+    endpoints: &mut BTreeMap<NodeId, FetchNodeEndpoint>,
+) -> PartitionData {
+    let errors = &handler.metrics.fetch_errors;
+    errors.with_label_values(&[&format!("{:?}", refused.code)]).inc();
     let mut data = PartitionData {
         error_code: refused.code,
         high_watermark: -1,
@@ -211,7 +216,7 @@ fn refused_data(refused: Refused, view: &View, endpoints: &mut BTreeMap<NodeId, 
     let Some((leader, leader_epoch)) = refused.leader else {
         return data;
     };
-    let snapshot = view.snapshot();
+    let snapshot = handler.view.snapshot();
     if let Some(endpoint) = snapshot.node(leader).and_then(|node| node.endpoints.first()) {
         data.current_leader = FetchLeaderIdAndEpoch {
             leader_id: leader.0 as i32,

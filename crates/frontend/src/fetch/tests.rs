@@ -1,1 +1,224 @@
+use tailwater_kafka::messages::{FetchPartition, FetchTopic, PartitionData};
+use tailwater_types::{Lsn, NodeId, TopicId};
 
+use super::*;
+use crate::testing::{Fixture, append, batch, commit};
+
+/// A fetch of these partitions of a topic, each from its offset.
+fn request(topic: TopicId, partitions: &[(i32, i64)]) -> FetchRequest {
+    let partitions = partitions.iter().map(|(index, offset)| FetchPartition {
+        partition: *index,
+        fetch_offset: *offset,
+        partition_max_bytes: 1 << 20,
+        ..FetchPartition::default()
+    });
+    FetchRequest {
+        max_wait_ms: 500,
+        min_bytes: 1,
+        topics: vec![FetchTopic {
+            topic_id: topic.0,
+            partitions: partitions.collect(),
+            ..FetchTopic::default()
+        }],
+        ..FetchRequest::default()
+    }
+}
+
+async fn fetch(fixture: &Fixture, request: FetchRequest) -> Vec<PartitionData> {
+    let response = fixture.data.fetch.handle(request, 17).await;
+    assert_eq!(response.error_code, ErrorCode::None);
+    response
+        .responses
+        .into_iter()
+        .flat_map(|topic| topic.partitions)
+        .collect()
+}
+
+fn bytes(data: &PartitionData) -> usize {
+    data.records.as_ref().map_or(0, |records| records.len())
+}
+
+/// Rule 4: a fetch in the middle of a batch returns the whole batch, from the cache and from an object.
+#[tokio::test(start_paused = true)]
+async fn rule_4_the_whole_batch_is_returned() {
+    let mut fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let one = batch(&[b"a", b"b", b"c"]);
+    commit(&partition, one.clone()).await;
+    for restart in [false, true] {
+        if restart {
+            let journal = fixture.journal();
+            fixture.upload(journal, Lsn(1), true).await;
+            fixture.restart().await;
+            fixture.opened(partition.topic(), 0).await;
+        }
+        let found = fetch(&fixture, request(partition.topic(), &[(0, 1)])).await;
+        assert_eq!((found[0].error_code, bytes(&found[0])), (ErrorCode::None, one.len()));
+    }
+}
+
+/// Rule 5: the first batch of the first partition that has one is returned whatever its size; what doesn't fit behind it
+/// is left out.
+#[tokio::test(start_paused = true)]
+async fn rule_5_the_first_batch_is_returned_whatever_its_size() {
+    let fixture = Fixture::start().await;
+    let topic = fixture.controller.add_topic("t", 3, &[]);
+    let large = batch(&[&[7; 50_000]]);
+    for index in [1, 2] {
+        let partition = fixture.opened(topic, index).await;
+        commit(&partition, large.clone()).await;
+    }
+    fixture.opened(topic, 0).await;
+    let mut small = request(topic, &[(0, 0), (2, 0), (1, 0)]);
+    small.max_bytes = 1000;
+    for partition in &mut small.topics[0].partitions {
+        partition.partition_max_bytes = 1000;
+    }
+    let found = fetch(&fixture, small).await;
+    let lengths: Vec<usize> = found.iter().map(bytes).collect();
+    assert_eq!(lengths, [0, large.len(), 0]);
+}
+
+/// Rule 6: at the log end a fetch waits for max_wait and is empty; for min_bytes it waits until they are committed; beyond
+/// the log end the offset is out of range at once.
+#[tokio::test(start_paused = true)]
+async fn rule_6_a_fetch_waits_at_the_log_end() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let topic = partition.topic();
+    commit(&partition, batch(&[b"first"])).await;
+    let clock = &fixture.data.runtime.clock;
+    let began = clock.now();
+    let found = fetch(&fixture, request(topic, &[(0, 1)])).await;
+    assert_eq!((bytes(&found[0]), found[0].high_watermark), (0, 1));
+    assert_eq!(clock.now() - began, Duration::from_millis(500));
+
+    let began = clock.now();
+    let found = fetch(&fixture, request(topic, &[(0, 2)])).await;
+    assert_eq!(found[0].error_code, ErrorCode::OffsetOutOfRange);
+    assert_eq!(clock.now(), began);
+
+    let one = batch(&[b"more"]);
+    let mut patient = request(topic, &[(0, 1)]);
+    patient.min_bytes = 2 * one.len() as i32;
+    let produce = async {
+        for _ in 0..2 {
+            clock.sleep(Duration::from_millis(100)).await;
+            commit(&partition, one.clone()).await;
+        }
+    };
+    let (found, ()) = tokio::join!(fetch(&fixture, patient), produce);
+    assert_eq!(bytes(&found[0]), 2 * one.len());
+    assert_eq!(clock.now() - began, Duration::from_millis(200));
+}
+
+/// Between the high watermark and the log end a fetch waits like at the end: nothing there is committed, nor out of range.
+#[tokio::test(start_paused = true)]
+async fn an_uncommitted_offset_is_waited_for() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    fixture.wal.hold();
+    for _ in 0..3 {
+        drop(append(&partition, batch(&[b"x"])).await.unwrap());
+    }
+    let found = fetch(&fixture, request(partition.topic(), &[(0, 2)])).await;
+    assert_eq!((found[0].error_code, bytes(&found[0])), (ErrorCode::None, 0));
+    let found = fetch(&fixture, request(partition.topic(), &[(0, 4)])).await;
+    assert_eq!(found[0].error_code, ErrorCode::OffsetOutOfRange);
+}
+
+/// Rule 7: read_committed stops at the last stable offset, which without transactions is the high watermark, and lists
+/// aborted transactions; read_uncommitted lists none.
+#[tokio::test(start_paused = true)]
+async fn rule_7_read_committed_names_the_stable_end() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    commit(&partition, batch(&[b"x"])).await;
+    for (isolation_level, aborted) in [(0, None), (1, Some(Vec::new()))] {
+        let mut request = request(partition.topic(), &[(0, 0)]);
+        request.isolation_level = isolation_level;
+        let found = fetch(&fixture, request).await;
+        assert_eq!((found[0].last_stable_offset, found[0].high_watermark), (1, 1));
+        assert_eq!(found[0].aborted_transactions, aborted);
+    }
+}
+
+/// Rule 10: a client that knows an older epoch is told so at once, one that knows a newer one too.
+#[tokio::test(start_paused = true)]
+async fn rule_10_epochs_are_checked() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let topic = partition.topic();
+    fixture.controller.set_sealed(fixture.journal(), Lsn(0));
+    fixture.controller.move_to(fixture.controller.stream(topic, 0), 1);
+    let mut changes = fixture.data.partitions.changes();
+    while !partition.has_ended() {
+        changes.changed().await.unwrap();
+    }
+    fixture.opened(topic, 0).await;
+    for (epoch, code) in [(0, ErrorCode::FencedLeaderEpoch), (2, ErrorCode::UnknownLeaderEpoch)] {
+        let mut request = request(topic, &[(0, 0)]);
+        request.topics[0].partitions[0].current_leader_epoch = epoch;
+        assert_eq!(fetch(&fixture, request).await[0].error_code, code);
+    }
+}
+
+/// What isn't there is told per partition, and the others are answered; a leader elsewhere is named with its endpoint.
+#[tokio::test(start_paused = true)]
+async fn one_partitions_error_is_its_own() {
+    let fixture = Fixture::start().await;
+    let topic = fixture.controller.add_topic("t", 2, &[]);
+    let partition = fixture.opened(topic, 0).await;
+    commit(&partition, batch(&[b"x"])).await;
+    let moved = fixture.opened(topic, 1).await;
+    fixture.controller.move_to(fixture.controller.stream(topic, 1), 1);
+    let mut changes = fixture.data.partitions.changes();
+    while !moved.has_ended() {
+        changes.changed().await.unwrap();
+    }
+    let found = fetch(&fixture, request(topic, &[(0, 0), (9, 0)])).await;
+    assert_eq!(found[0].error_code, ErrorCode::None);
+    assert_eq!(found[1].error_code, ErrorCode::UnknownTopicOrPartition);
+    let unknown = TopicId::from_random(99);
+    let found = fetch(&fixture, request(unknown, &[(0, 0)])).await;
+    assert_eq!(found[0].error_code, ErrorCode::UnknownTopicId);
+    // Node 1's own endpoint serves as another's.
+    let stream = fixture.controller.stream(topic, 0);
+    fixture.controller.move_to(stream, 2);
+    while !partition.has_ended() {
+        changes.changed().await.unwrap();
+    }
+    let response = fixture.data.fetch.handle(request(topic, &[(0, 0)]), 17).await;
+    let found = &response.responses[0].partitions[0];
+    assert_eq!(found.error_code, ErrorCode::NotLeaderOrFollower);
+    assert!(fixture.data.view.snapshot().node(NodeId(2)).is_none());
+    assert_eq!((found.current_leader.leader_id, response.node_endpoints.len()), (-1, 0));
+}
+
+/// A session that was never given out isn't found; without one a fetch is answered in full.
+#[tokio::test(start_paused = true)]
+async fn sessions_are_not_kept() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let mut request = request(partition.topic(), &[(0, 0)]);
+    request.session_id = 5;
+    let response = fixture.data.fetch.handle(request, 17).await;
+    assert_eq!(response.error_code, ErrorCode::FetchSessionIdNotFound);
+}
+
+/// Waiting fetches leave nothing behind at their partitions.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_is_over_is_forgotten() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    for _ in 0..3 {
+        fetch(&fixture, request(partition.topic(), &[(0, 0)])).await;
+    }
+    let clock = &fixture.data.runtime.clock;
+    let dropped = clock.timeout(
+        Duration::from_millis(10),
+        fetch(&fixture, request(partition.topic(), &[(0, 0)])),
+    );
+    assert!(dropped.await.is_err());
+    assert_eq!(partition.waiting_fetches(), 0);
+}

@@ -12,7 +12,7 @@ use tailwater_format::entry::{Slice, SliceHeader, SliceKind};
 use tailwater_kafka::batch::{self, BatchHeader};
 use tailwater_log::{Decision, Refusal};
 use tailwater_runtime::clock::Instant;
-use tailwater_types::{Kind, Offset, Outcome};
+use tailwater_types::Offset;
 use tokio::sync::oneshot;
 
 use super::{Partition, State};
@@ -72,20 +72,6 @@ pub enum AppendError {
     Refused(#[from] Refusal),
 }
 
-impl AppendError {
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::NotLeader => Kind::Fenced,
-            Self::TimedOut => Kind::Throttled,
-            Self::Refused(_) => Kind::Invalid,
-        }
-    }
-
-    pub fn outcome(&self) -> Outcome {
-        Outcome::DidNotHappen
-    }
-}
-
 /// An append, or the repeat of one, that waits for the high watermark to reach `end`.
 pub(super) struct PendingAck {
     end: Offset,
@@ -95,6 +81,7 @@ pub(super) struct PendingAck {
 }
 
 impl Appended {
+    #[cfg(test)]
     pub fn base_offset(&self) -> Offset {
         self.commit.base_offset
     }

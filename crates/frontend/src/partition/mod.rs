@@ -33,7 +33,7 @@ use crate::journal::Journal;
 use crate::metrics::PartitionMetrics;
 use crate::view::View;
 
-pub use append::{Append, AppendError, Appended, Commit, LeadershipEnded};
+pub use append::{Append, AppendError, Appended, LeadershipEnded};
 pub use read::ReadError;
 pub use registry::{Missing, Partitions};
 pub use timestamps::FoundTimestamp;

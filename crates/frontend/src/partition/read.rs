@@ -11,7 +11,7 @@ use tailwater_rpc::Error;
 use tailwater_rpc::controller::ObjectSlice;
 use tailwater_rpc::wal::ReadStream;
 use tailwater_store::{ObjectRef, StoreError};
-use tailwater_types::{Kind, Offset, Outcome};
+use tailwater_types::{Kind, Offset};
 
 use super::Partition;
 use super::locate::{Bounds, Taken, take};
@@ -38,21 +38,6 @@ pub enum ReadError {
     Unavailable(String),
     #[error("damaged: {0}")]
     Corrupt(String),
-}
-
-impl ReadError {
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::OutOfRange { .. } => Kind::Invalid,
-            Self::NotLeader => Kind::Fenced,
-            Self::Unavailable(_) => Kind::Unavailable,
-            Self::Corrupt(_) => Kind::Corrupt,
-        }
-    }
-
-    pub fn outcome(&self) -> Outcome {
-        Outcome::DidNotHappen
-    }
 }
 
 /// Why one attempt gave nothing.

@@ -109,11 +109,6 @@ impl Partitions {
         range.map(|(_, partition)| partition.clone()).collect()
     }
 
-    /// How many partitions are open here.
-    pub fn count(&self) -> usize {
-        self.inner.led.read().len()
-    }
-
     /// Told after each change of which partitions are open here. Slow receivers miss some changes and see the last: what to
     /// do follows from comparing [`Partitions::of_topic`] with what was there before, by [`Arc::ptr_eq`].
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -123,13 +118,24 @@ impl Partitions {
     /// Waits until every partition that the view assigns to this node is open, or has failed to open at least once.
     /// Cancellation-safe.
     pub async fn settled(&self) {
+        let mut versions = self.inner.services.view.subscribe();
+        let mut journals = self.inner.journal.clone();
         let mut changes = self.changes();
         loop {
+            versions.borrow_and_update();
+            journals.borrow_and_update();
             changes.borrow_and_update();
             if self.has_settled() {
                 return;
             }
-            changes.changed().await.expect("the sender lives in self");
+            tokio::select! {
+                biased;
+                changed = versions.changed() => changed.expect("the sender lives in the view"),
+                changed = journals.changed() => if changed.is_err() {
+                    return;
+                },
+                changed = changes.changed() => changed.expect("the sender lives in self"),
+            }
         }
     }
 

@@ -51,7 +51,10 @@ async fn nothing_is_served_before_it_is_committed() {
     let committed = spawn(second.committed());
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!committed.is_finished());
-    assert_eq!((partition.high_watermark(), partition.log_end()), (Offset(1), Offset(2)));
+    assert_eq!(
+        (partition.high_watermark(), partition.log_end()),
+        (Offset(1), Offset(2))
+    );
     assert_eq!(values_from(&partition, 0).await.len(), 1);
     fixture.wal.release();
     assert_eq!(committed.await.unwrap().unwrap().base_offset, Offset(1));
@@ -83,7 +86,12 @@ async fn rule_12_a_repeat_in_flight_waits_for_the_first() {
     assert_eq!(repeat.base_offset, Offset(3));
     assert_eq!(first.committed().await.unwrap().base_offset, Offset(3));
     assert_eq!(third.committed().await.unwrap().base_offset, Offset(5));
-    let late = append(&partition, idempotent(0, 3)).await.unwrap().committed().await.unwrap();
+    let late = append(&partition, idempotent(0, 3))
+        .await
+        .unwrap()
+        .committed()
+        .await
+        .unwrap();
     assert_eq!((late.base_offset, late.duplicate), (Offset(0), true));
     assert_eq!(partition.log_end(), Offset(6));
 }
@@ -156,7 +164,10 @@ async fn a_sealed_journal_ends_its_leaderships() {
     fixture.wal.release();
     let again = fixture.opened(partition.topic(), 0).await;
     assert!(partition.has_ended() && !Arc::ptr_eq(&partition, &again));
-    assert_eq!(append(&partition, idempotent(2, 1)).await.unwrap_err(), AppendError::NotLeader);
+    assert_eq!(
+        append(&partition, idempotent(2, 1)).await.unwrap_err(),
+        AppendError::NotLeader
+    );
     assert_eq!(again.high_watermark(), Offset(2));
     assert_eq!(commit(&again, idempotent(2, 1)).await, Offset(2));
     assert_eq!(values_from(&again, 0).await.len(), 3);
@@ -198,7 +209,10 @@ async fn rule_13_producer_state_is_as_durable_as_the_log() {
         for sequence in [0, 2] {
             let repeat = append(&partition, idempotent(sequence, 2)).await.unwrap();
             let repeat = repeat.committed().await.unwrap();
-            assert_eq!((repeat.base_offset, repeat.duplicate), (Offset(i64::from(sequence)), true));
+            assert_eq!(
+                (repeat.base_offset, repeat.duplicate),
+                (Offset(i64::from(sequence)), true)
+            );
         }
         assert_eq!(commit(&partition, idempotent(4, 1)).await, Offset(4));
     }
@@ -291,7 +305,14 @@ async fn rule_8_timestamps_are_found_everywhere() {
         commit(&partition, at(timestamp)).await;
     }
     let end = partition.high_watermark();
-    for (wanted, offset) in [(0, Some(0)), (11, Some(1)), (16, Some(2)), (36, Some(6)), (95, Some(7)), (96, None)] {
+    for (wanted, offset) in [
+        (0, Some(0)),
+        (11, Some(1)),
+        (16, Some(2)),
+        (36, Some(6)),
+        (95, Some(7)),
+        (96, None),
+    ] {
         let found = partition.offset_for_timestamp(START_MS + wanted, end).await.unwrap();
         assert_eq!(found.map(|found| found.offset.0), offset, "at {wanted}");
     }
@@ -305,10 +326,74 @@ fn an_idle_partition_is_small() {
     assert!(size_of::<Partition>() < 1024, "{} bytes", size_of::<Partition>());
 }
 
+/// Many appenders and readers at once, on several threads: offsets stay dense, each caller's batches stay in its order, and
+/// the journal has each stream's slices in offset order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_appends_keep_every_order() {
+    const CALLERS: usize = 8;
+    const BATCHES: usize = 100;
+    let mut config = Config::default();
+    config.cache.tail_bytes = tailwater_runtime::config::ByteSize::kib(32);
+    let fixture = Fixture::with(config).await;
+    let topic = fixture.controller.add_topic("t", 2, &[]);
+    let partitions = [fixture.opened(topic, 0).await, fixture.opened(topic, 1).await];
+    let mut callers = Vec::new();
+    for caller in 0..CALLERS {
+        let partition = partitions[caller % 2].clone();
+        callers.push(spawn(async move {
+            for number in 0..BATCHES {
+                let value = [value(caller, 8), value(number, 8 + number * 10)].concat();
+                let appended = append(&partition, batch(&[&value])).await.unwrap();
+                if number % 7 == 0 {
+                    let offset = appended.committed().await.unwrap().base_offset;
+                    let read = partition.read(offset, partition.high_watermark(), 1, true).await;
+                    assert_eq!(read.unwrap().len(), 1);
+                }
+            }
+        }));
+    }
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    for partition in &partitions {
+        let end = partition.log_end();
+        while partition.high_watermark() < end {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let read = values_from(partition, 0).await;
+        assert_eq!(read.len(), CALLERS / 2 * BATCHES);
+        let mut next = [0; CALLERS];
+        for (_, value) in read {
+            let number = |at: usize| {
+                std::str::from_utf8(&value[at..at + 8])
+                    .unwrap()
+                    .parse::<usize>()
+                    .unwrap()
+            };
+            let (caller, number) = (number(0), number(8));
+            assert_eq!(number, next[caller], "caller {caller}");
+            next[caller] += 1;
+        }
+        let mut next = Offset::ZERO;
+        let entries = fixture.wal.entries(fixture.journal());
+        let slices = entries.iter().flat_map(|entry| entry.slices());
+        for (header, _) in slices.filter(|(header, _)| header.stream == partition.stream) {
+            assert_eq!(header.base, next);
+            next = header.end;
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    Append { partition: usize, values: usize, bytes: usize },
-    Upload { trims: bool },
+    Append {
+        partition: usize,
+        values: usize,
+        bytes: usize,
+    },
+    Upload {
+        trims: bool,
+    },
     Restart,
 }
 
@@ -375,7 +460,10 @@ async fn read_back(steps: Vec<Step>) {
         for from in 0..expected.len() {
             let read = values_from(&partition, from as i64).await;
             for (offset, value) in read {
-                assert!(value == expected[offset as usize], "offset {offset} of partition {index}");
+                assert!(
+                    value == expected[offset as usize],
+                    "offset {offset} of partition {index}"
+                );
             }
         }
     }

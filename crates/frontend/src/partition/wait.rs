@@ -23,6 +23,11 @@ impl Partition {
         state.waiters.add(waiter);
     }
 
+    #[cfg(test)]
+    pub fn waiting_fetches(&self) -> usize {
+        self.state.lock().waiters.0.len()
+    }
+
     pub fn remove_waiter(&self, waiter: &Arc<FetchWaiter>) {
         self.state.lock().waiters.remove(waiter);
     }

@@ -4,13 +4,12 @@
 //! the bound on all that comes out, which the walker keeps. Memory: a codec's window or one block, whatever the data
 //! claims.
 
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 use lz4_flex::frame::FrameDecoder;
 use tailwater_kafka::batch::Compression;
 use tailwater_runtime::ZstdPool;
-use tailwater_runtime::zstd_pool::ZstdError;
 
 /// The magic of snappy-java's stream format; behind it stand two versions of four bytes each, then blocks.
 const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
@@ -19,34 +18,26 @@ const XERIAL_HEADER_BYTES: usize = 16;
 const SNAPPY_MAX_RATIO: usize = 22;
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// The records that `body` holds. At most `max_bytes` are decompressed at once where a codec has to do so as a whole.
+/// The records that `body` holds.
 ///
 /// # Errors
-/// The data is damaged from the start, or too large; more may turn up when it is read.
+/// The data is damaged from the start; more may turn up when it is read.
 pub(crate) fn decompress<'a>(
     compression: Compression,
     body: &'a [u8],
-    max_bytes: usize,
-    zstd: &ZstdPool,
+    zstd: &'a ZstdPool,
 ) -> io::Result<Box<dyn BufRead + Send + 'a>> {
     Ok(match compression {
         Compression::None => Box::new(body),
         Compression::Gzip => Box::new(buffered(MultiGzDecoder::new(body))),
         Compression::Lz4 => Box::new(buffered(FrameDecoder::new(body))),
         Compression::Snappy => Box::new(SnappyBlocks::new(body)?),
-        Compression::Zstd => {
-            let plain = zstd.decompress(body, max_bytes).map_err(zstd_error)?;
-            Box::new(Cursor::new(plain))
-        }
+        Compression::Zstd => Box::new(buffered(zstd.reader(body).map_err(io::Error::other)?)),
     })
 }
 
 fn buffered<R: Read>(reader: R) -> BufReader<R> {
     BufReader::with_capacity(BUFFER_BYTES, reader)
-}
-
-fn zstd_error(error: ZstdError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// Snappy, either in snappy-java's blocks, each behind its length, or as one block without any frame.
@@ -170,7 +161,7 @@ pub(crate) mod tests {
 
     fn read_all(compression: Compression, body: &[u8]) -> io::Result<Vec<u8>> {
         let mut plain = Vec::new();
-        decompress(compression, body, 1 << 20, &pool())?.read_to_end(&mut plain)?;
+        decompress(compression, body, &pool())?.read_to_end(&mut plain)?;
         Ok(plain)
     }
 

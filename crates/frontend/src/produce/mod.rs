@@ -25,6 +25,7 @@ use tailwater_runtime::clock::Instant;
 use tailwater_runtime::{Clock, Tasks, ZstdPool};
 use tailwater_types::{LeaderEpoch, NodeId, TopicId};
 
+use crate::admin::settings::TopicSettings;
 use crate::config::ProduceConfig;
 use crate::error_codes;
 use crate::metrics::RequestMetrics;
@@ -39,8 +40,6 @@ pub use validate::{Refusal, Rules};
 const FIRST_ID_VERSION: i16 = 13;
 /// A compressed batch up to this size is validated where the request is; a larger one where it holds nobody up.
 const INLINE_COMPRESSED_BYTES: usize = 64 << 10;
-/// Apache Kafka's default of `max.message.bytes`.
-const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
 /// Serves Produce; clones share everything.
 #[derive(Clone)]
@@ -191,7 +190,7 @@ impl Job<'_> {
             batch,
             backing_bytes: self.backing_bytes,
             shared_bytes: self.shared_bytes,
-            log_append_time: topic.config("message.timestamp.type") == Some("LogAppendTime"),
+            log_append_time: TopicSettings::of(topic).is_log_append_time(),
             deadline: self.deadline,
         };
         let bytes = append.batch.len() as u64;
@@ -202,10 +201,9 @@ impl Job<'_> {
     }
 
     async fn validate(&self, batch: BytesMut, topic: &Topic) -> Result<(BatchHeader, BytesMut), Failure> {
-        let max_message_bytes = topic.config("max.message.bytes").and_then(|text| text.parse().ok());
         let rules = Rules {
             version: self.version,
-            max_message_bytes: max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES),
+            max_message_bytes: TopicSettings::of(topic).max_message_bytes(),
             max_decompressed_bytes: self.handler.config.max_decompressed_bytes.as_usize(),
         };
         let compressed = BatchHeader::read(&batch)

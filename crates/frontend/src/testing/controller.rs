@@ -15,8 +15,8 @@ use tailwater_rpc::controller::{
 };
 use tailwater_rpc::{Error, Result, Stream};
 use tailwater_types::{
-    ClusterId, ControllerEpoch, DeviceEpoch, DeviceId, JournalId, LeaderEpoch, Lsn, LsnRange, MetadataVersion, NodeEpoch,
-    NodeId, ObjectId, Offset, StreamId, TopicId,
+    ClusterId, ControllerEpoch, DeviceEpoch, DeviceId, JournalId, LeaderEpoch, Lsn, LsnRange, MetadataVersion,
+    NodeEpoch, NodeId, ObjectId, Offset, StreamId, TopicId,
 };
 use tokio::sync::broadcast;
 
@@ -159,10 +159,6 @@ impl FakeController {
         self.inner.lock().fences = true;
     }
 
-    pub fn device(&self) -> DeviceId {
-        self.wal.device
-    }
-
     fn publish(&self, inner: &mut Inner, changes: Vec<MetadataChange>) -> MetadataVersion {
         let previous = inner.version;
         inner.version = MetadataVersion(previous.0 + 1);
@@ -214,7 +210,12 @@ impl Nodes for FakeController {
         let mut inner = self.inner.lock();
         inner.node_epoch = inner.node_epoch.next();
         // What an older epoch left open is sealed.
-        let open: Vec<JournalId> = inner.journals.iter().filter(|(_, end)| end.is_none()).map(|(id, _)| *id).collect();
+        let open: Vec<JournalId> = inner
+            .journals
+            .iter()
+            .filter(|(_, end)| end.is_none())
+            .map(|(id, _)| *id)
+            .collect();
         for journal in open {
             let end = self.wal.seal_now(journal);
             inner.journals.insert(journal, Some(end));
@@ -350,7 +351,10 @@ impl Objects for FakeController {
 
     async fn find_objects(&self, stream: StreamId, from: Offset, limit: usize) -> Result<StreamObjects> {
         let inner = self.inner.lock();
-        let found = inner.streams.get(&stream).ok_or_else(|| Error::NotFound("stream".to_owned()))?;
+        let found = inner
+            .streams
+            .get(&stream)
+            .ok_or_else(|| Error::NotFound("stream".to_owned()))?;
         let behind = found.objects.iter().filter(|object| object.range.end > from);
         Ok(StreamObjects {
             version: inner.version,

@@ -178,7 +178,16 @@ async fn start_data(
     };
     let controller = Controller::of(Arc::new(controller.clone()));
     let (wals, storage) = (Arc::new(wal.clone()), storage.clone());
-    let data = Data::start(config, NodeId(1), vec![endpoint], controller, wals, storage, runtime.clone()).await;
+    let data = Data::start(
+        config,
+        NodeId(1),
+        vec![endpoint],
+        controller,
+        wals,
+        storage,
+        runtime.clone(),
+    )
+    .await;
     data.expect("registered")
 }
 
@@ -252,7 +261,10 @@ pub(crate) async fn values_from(partition: &Partition, offset: i64) -> Vec<(i64,
         for run in runs {
             for one in Batches::new(run) {
                 let (header, bytes) = one.expect("whole batches");
-                assert!(header.base_offset <= next && next < header.end_offset(), "no gap at {next}");
+                assert!(
+                    header.base_offset <= next && next < header.end_offset(),
+                    "no gap at {next}"
+                );
                 next = header.end_offset();
                 for record in tailwater_kafka::record::records(&bytes[batch::HEADER_BYTES..]) {
                     let record = record.expect("a record");

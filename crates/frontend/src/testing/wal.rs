@@ -68,12 +68,6 @@ impl FakeWal {
         inner.ack_all();
     }
 
-    pub fn set_window(&self, bytes: u64) {
-        let mut inner = self.inner.lock();
-        inner.window_bytes = bytes;
-        inner.ack_all();
-    }
-
     /// The node goes away: what wasn't durable is lost, attached writers learn of it, nobody finds it.
     pub fn go_away(&self) {
         let mut inner = self.inner.lock();
@@ -272,7 +266,11 @@ impl Wal for FakeWal {
                 version: journal.trimmed_at,
             });
         }
-        if found.is_empty() { Err(Error::NotHere) } else { Ok(found) }
+        if found.is_empty() {
+            Err(Error::NotHere)
+        } else {
+            Ok(found)
+        }
     }
 
     async fn seal(&self, request: SealJournal) -> Result<SealedJournal> {

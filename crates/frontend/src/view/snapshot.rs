@@ -30,13 +30,6 @@ pub struct Topic {
     pub partitions: BTreeMap<i32, PartitionInfo>,
 }
 
-impl Topic {
-    /// The value of a topic setting, where it isn't left at its default.
-    pub fn config(&self, key: &str) -> Option<&str> {
-        self.info.configs.get(key).map(String::as_str)
-    }
-}
-
 /// An update that doesn't follow what is here: only a fresh snapshot helps.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Gap {
