@@ -23,7 +23,7 @@ use super::settle::Settler;
 use crate::state::{
     Changes, Effect, Limits, MAX_BYTES, MAX_KEYS, State, Step, Timers, Tx, View, journals, nodes, objects, streams,
 };
-use crate::store::{MetadataStore, StoreError};
+use crate::store::{MetadataStore, Pair, StoreError};
 
 /// How often leases and deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -306,8 +306,8 @@ impl Batch {
 }
 
 /// Records out of a store's keys and values.
-pub fn decode(pairs: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<(Key, Record)>, FormatError> {
-    let record = |(key, value): (Vec<u8>, Vec<u8>)| {
+pub fn decode(pairs: Vec<Pair>) -> Result<Vec<(Key, Record)>, FormatError> {
+    let record = |(key, value): Pair| {
         let key = Key::from_bytes(&key)?;
         Ok((key, Record::decode(key, &value)?))
     };

@@ -11,9 +11,6 @@ mod published;
 mod settle;
 mod update;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ use tailwater_format::metadata::{JournalRecord, JournalState};
 use tailwater_rpc::wal::{SealJournal, SealedJournal, TrimJournal, Wal, WalDirectory};
 use tailwater_rpc::{Error, Result};
 use tailwater_runtime::{Policy, Runtime};
-use tailwater_types::{ControllerEpoch, DeviceId, JournalId, Lsn, MetadataVersion, Outcome, SealingEpoch};
+use tailwater_types::{ControllerEpoch, DeviceId, JournalId, Kind, Lsn, MetadataVersion, Outcome, SealingEpoch};
 use tokio::sync::watch;
 
 use super::commands::Commands;
@@ -28,6 +28,9 @@ const MEMBER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LAST_RETRY: Duration = Duration::from_secs(1);
+
+/// What a person has to mend is looked at less often.
+const CORRUPT_RETRY: Duration = Duration::from_secs(60);
 
 /// Failing for longer than this is worth a warning: a WAL node that restarts takes less.
 const WARN_AFTER: Duration = Duration::from_secs(15);
@@ -127,6 +130,9 @@ impl Settler {
                     if now.saturating_duration_since(since) > WARN_AFTER {
                         tracing::warn!(journal = %id, %error, "journal can't be settled, still trying");
                         failing_since = None;
+                    }
+                    if error.kind() == Kind::Corrupt {
+                        retry = CORRUPT_RETRY;
                     }
                     let pause = retry + self.runtime.random.jitter(retry);
                     let waited = self.runtime.clock.timeout(pause, devices.changed()).await;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tailwater_types::{Kind, Outcome};
 
-use super::{MetadataStore, StoreError, Write};
+use super::{MetadataStore, Pair, StoreError, Write};
 
 /// How the next call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl<S: MetadataStore> FaultyStore<S> {
 
 #[async_trait]
 impl<S: MetadataStore> MetadataStore for FaultyStore<S> {
-    async fn load(&mut self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    async fn load(&mut self) -> Result<Vec<Pair>, StoreError> {
         if self.faults.take(|fault| fault == Fault::Load).is_some() {
             return Err(failed(Kind::Unavailable, Outcome::DidNotHappen));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{MetadataStore, StoreError, Write};
+use super::{MetadataStore, Pair, StoreError, Write};
 
 /// Clones are one store.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +16,7 @@ pub struct MemoryStore {
 
 #[async_trait]
 impl MetadataStore for MemoryStore {
-    async fn load(&mut self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    async fn load(&mut self) -> Result<Vec<Pair>, StoreError> {
         let pairs = self.pairs.lock();
         Ok(pairs.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
     }

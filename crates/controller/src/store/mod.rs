@@ -18,6 +18,9 @@ pub use faulty::{Fault, Faults, FaultyStore};
 pub use memory::MemoryStore;
 pub use sled::{SledOptions, SledStore};
 
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 /// A key, and its new value or `None` to remove it.
 pub type Write = (Vec<u8>, Option<Vec<u8>>);
 
@@ -29,7 +32,7 @@ pub trait MetadataStore: Send {
     ///
     /// It is called first, and again after every error of unknown outcome: a store may have to be opened anew before it
     /// goes on. Until then [`MetadataStore::commit`] refuses.
-    async fn load(&mut self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    async fn load(&mut self) -> Result<Vec<Pair>, StoreError>;
 
     /// Makes a batch durable, all of it or nothing. Not cancellation-safe.
     ///

@@ -20,7 +20,7 @@ use tailwater_runtime::Tasks;
 use tailwater_types::{Kind, Outcome};
 
 use super::ballast::Ballast;
-use super::{MetadataStore, StoreError, Write};
+use super::{MetadataStore, Pair, StoreError, Write};
 
 const PIECE_BYTES: usize = 6 * 1024;
 
@@ -71,7 +71,7 @@ impl SledStore {
 
 #[async_trait]
 impl MetadataStore for SledStore {
-    async fn load(&mut self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    async fn load(&mut self) -> Result<Vec<Pair>, StoreError> {
         let (options, open) = (self.options.clone(), self.open.take());
         let (open, pairs) = self
             .blocking(move || {
@@ -147,9 +147,9 @@ impl Open {
         })
     }
 
-    fn load(&mut self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn load(&mut self) -> Result<Vec<Pair>, StoreError> {
         self.pieces.clear();
-        let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut pairs: Vec<Pair> = Vec::new();
         for piece in self.db.iter() {
             let (key, value) = piece.map_err(|error| {
                 let error = error.to_string();
