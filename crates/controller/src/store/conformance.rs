@@ -174,5 +174,13 @@ async fn batch_latency() {
     }
     took.sort();
     println!("p50 {:?} p99 {:?}", took[1000], took[1980]);
+    // What its log grows to when a few large records are written over and over, with some cold ones between them.
+    for round in 0..10_000u64 {
+        let cold = (round.to_be_bytes().to_vec(), Some(vec![1; 100]));
+        let hot = ((round % 7).to_be_bytes().to_vec(), Some(vec![2; 10_000]));
+        store.commit(vec![cold, hot]).await.unwrap();
+    }
+    let log = std::fs::metadata(folder.path().join("db")).unwrap().len();
+    println!("log of {} MiB after 100 MB", log >> 20);
     store.close().await;
 }
