@@ -12,6 +12,7 @@
 //!
 //! A field may be added under the same version if a reader without it still does right; otherwise the version rises.
 
+mod convert;
 mod message;
 mod record;
 
@@ -127,7 +128,7 @@ impl Record {
     /// The value to be stored under `key`.
     pub fn encode(&self, key: Key) -> Vec<u8> {
         let mut bytes = vec![VERSION];
-        message::encode(self, &mut bytes);
+        convert::encode(self, &mut bytes);
         let crc = checksum(key, &bytes);
         bytes.put_u32(crc);
         bytes
@@ -162,7 +163,7 @@ impl Record {
                 found: content[0],
             });
         }
-        message::decode(key, &content[1..])
+        convert::decode(key, &content[1..])
     }
 }
 
