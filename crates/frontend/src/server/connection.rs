@@ -111,6 +111,11 @@ impl Connection {
                     tracing::warn!(peer = %self.peer, reason = %why, left_out, "connection closed");
                 }
             }
+            Err(why @ Closed::Frame(FrameError::Torn)) => {
+                if let Some(left_out) = self.shared.quiet.admit() {
+                    tracing::info!(peer = %self.peer, reason = %why, left_out, "connection ended");
+                }
+            }
             Err(why) => tracing::debug!(peer = %self.peer, reason = %why, "connection ended"),
         }
     }
@@ -196,7 +201,7 @@ impl Connection {
         let context = RequestContext {
             version,
             client_id,
-            peer: self.peer.ip(),
+            peer: self.peer,
         };
         Ok(self
             .shared

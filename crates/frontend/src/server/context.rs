@@ -1,6 +1,6 @@
 //! What a handler knows of a request beside its body.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use tailwater_kafka::Str;
 
@@ -9,7 +9,7 @@ use tailwater_kafka::Str;
 pub(crate) struct RequestContext {
     pub version: i16,
     pub client_id: Option<Str>,
-    pub peer: IpAddr,
+    pub peer: SocketAddr,
 }
 
 impl RequestContext {
@@ -19,6 +19,6 @@ impl RequestContext {
 
     /// The client's address as Kafka writes it down.
     pub fn client_host(&self) -> String {
-        format!("/{}", self.peer)
+        format!("/{}", self.peer.ip())
     }
 }
