@@ -125,7 +125,7 @@ impl Data {
         if clock.timeout(drain, self.drained()).await.is_err() {
             tracing::warn!("appends in flight were not committed in time");
         }
-        let farewell = self.session.heartbeat(true);
+        let farewell = self.session.leave();
         match clock.timeout(FAREWELL, farewell).await {
             Ok(Ok(state)) => tracing::debug!(?state, "told the controller"),
             Ok(Err(error)) => tracing::debug!(%error, "the controller was not told"),

@@ -5,7 +5,7 @@
 //! (docs/design.md section 3, "Seal and failover").
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tailwater_rpc::Error;
@@ -36,6 +36,8 @@ struct Inner {
     /// The newest controller term seen.
     controller_epoch: AtomicU64,
     fenced: CancellationToken,
+    /// Whether this node has been asked to stop, which every heartbeat tells from then on.
+    leaving: AtomicBool,
     runtime: Runtime,
 }
 
@@ -76,6 +78,7 @@ impl Session {
             cluster: registration.cluster,
             controller_epoch: AtomicU64::new(registration.controller_epoch.0),
             fenced: CancellationToken::new(),
+            leaving: AtomicBool::new(false),
             runtime,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -132,8 +135,10 @@ impl Session {
     ///
     /// # Errors
     /// What the call failed with; fencing has been judged already.
-    pub async fn heartbeat(&self, controlled_shutdown: bool) -> Result<NodeState, Error> {
-        let request = Heartbeat { controlled_shutdown };
+    pub async fn heartbeat(&self) -> Result<NodeState, Error> {
+        let request = Heartbeat {
+            controlled_shutdown: self.inner.leaving.load(Ordering::Relaxed),
+        };
         let answer = self.controller().nodes.heartbeat(self.caller(), request).await;
         match answer {
             Ok(answer) => {
@@ -150,10 +155,19 @@ impl Session {
         }
     }
 
+    /// Tells the controller that this node wants to leave in order.
+    ///
+    /// # Errors
+    /// As [`Session::heartbeat`].
+    pub async fn leave(&self) -> Result<NodeState, Error> {
+        self.inner.leaving.store(true, Ordering::Relaxed);
+        self.heartbeat().await
+    }
+
     /// Keeps the lease; runs until its task is dropped.
     pub async fn keep_alive(self, interval: Duration) {
         loop {
-            if let Err(error) = self.heartbeat(false).await {
+            if let Err(error) = self.heartbeat().await {
                 tracing::debug!(%error, "heartbeat failed");
             }
             self.clock().sleep(interval).await;

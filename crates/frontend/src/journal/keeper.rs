@@ -60,7 +60,7 @@ impl Keeper {
             tracing::warn!(journal = %journal.id(), error = %cause, "journal ended, leaderships over it end");
             self.current.send_replace(None);
             // Fenced, or only this journal sealed? If the node is, this stops the process.
-            if let Err(error) = self.session.heartbeat(false).await {
+            if let Err(error) = self.session.heartbeat().await {
                 tracing::debug!(%error, "heartbeat failed");
             }
         }

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tailwater_rpc::Error;
 use tailwater_rpc::controller::PartitionInfo;
 use tailwater_runtime::clock::Instant;
 use tailwater_runtime::{Policy, Tasks};
-use tailwater_types::{LeaderEpoch, MetadataVersion, NodeId, TopicId};
+use tailwater_types::{Kind, LeaderEpoch, MetadataVersion, NodeId, TopicId};
 use tokio::sync::watch;
 
 use super::open::{Assigned, OpenError, open};
@@ -272,10 +271,16 @@ impl Partitions {
         let retry_at = clock.now() + pause + jitter;
         opening.failed.insert(key, Failure { attempts, retry_at });
         let (topic, partition) = key;
-        let passing = matches!(
-            error,
-            OpenError::Port(Error::StreamNotClosed { .. } | Error::Unavailable { .. } | Error::Trimmed { .. })
-        );
+        // Something that another node, or the controller, is about to finish.
+        let passing = match error {
+            OpenError::Port(error) => {
+                matches!(
+                    error.kind(),
+                    Kind::Unavailable | Kind::NotFound | Kind::Fenced | Kind::Shutdown
+                )
+            }
+            _ => false,
+        };
         if passing {
             tracing::debug!(%topic, partition, %error, "not to be opened yet");
         } else if attempts == 1 {
