@@ -186,9 +186,12 @@ impl Core {
     pub(crate) fn trim(&mut self, request: &TrimJournal) -> Result<Option<Ticket>> {
         self.check_running()?;
         let (id, to) = (request.journal, request.to);
+        let oldest = self.journals.values().filter_map(Journal::oldest_entry_write).min();
         let Some(journal) = self.journals.get_mut(&id) else {
             return Ok(None);
         };
+        let is_oldest = journal.oldest_entry_write().is_some_and(|write| oldest == Some(write));
+        let purpose = if is_oldest { Purpose::Release } else { Purpose::Trim };
         let (trim, _) = journal.trimmed();
         if journal.is_gone() || (to <= trim && !request.gone) {
             return Ok(Some(journal.record_ticket()));
@@ -209,7 +212,7 @@ impl Core {
             ..journal.record()
         };
         let cost = record_cost(record.encoded_bytes());
-        if !self.space.take(cost, Purpose::Trim) {
+        if !self.space.take(cost, purpose) {
             return Err(no_space(id));
         }
         journal.trim(to, request.version, request.gone);

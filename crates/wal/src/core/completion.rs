@@ -109,7 +109,7 @@ impl Core {
         for id in ids {
             let record = self.journal_mut(id).record();
             let cost = record_cost(record.encoded_bytes());
-            if self.space.take(cost, Purpose::Trim) {
+            if self.space.take(cost, Purpose::Release) {
                 let ticket = self.push(Work::Record(record), cost);
                 self.journal_mut(id).set_record_ticket(ticket);
             }

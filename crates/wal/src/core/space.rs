@@ -12,8 +12,10 @@ const MIN_RESERVE_BYTES: u64 = 64 << 10;
 pub(crate) enum Purpose {
     Opening,
     Seal,
-    /// Frees space in the end, so it may have the last of it.
+    /// Frees space, but not before another journal does.
     Trim,
+    /// Frees space now, so it may have the last of it.
+    Release,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +87,8 @@ impl Space {
         let kept = match purpose {
             Purpose::Opening => self.reserve / 2,
             Purpose::Seal => self.reserve / 4,
-            Purpose::Trim => 0,
+            Purpose::Trim => self.reserve / 8,
+            Purpose::Release => 0,
         };
         let fits = self.taken() + cost + kept <= self.ring_bytes;
         if fits {

@@ -303,8 +303,9 @@ fn credit_comes_back() {
 fn the_reserve_is_kept_for_seals_and_trims() {
     let mut space = Space::new(RING, 5, (0, RING - RING / 20));
     let mut count = |purpose| (0..).take_while(|_| space.take(4096, purpose)).count();
-    let (openings, seals, trims) = (count(Purpose::Opening), count(Purpose::Seal), count(Purpose::Trim));
-    assert!(openings > 10 && seals > 10 && trims > 10, "{openings} {seals} {trims}");
+    let order = [Purpose::Opening, Purpose::Seal, Purpose::Trim, Purpose::Release];
+    let counts = order.map(&mut count);
+    assert!(counts.iter().all(|&count| count >= 5), "{counts:?}");
     let mut core = core(64 << 10);
     let attached = attach(&mut core, 7);
     fill(&mut core, 7, &attached, 50_000);
@@ -317,6 +318,27 @@ fn the_reserve_is_kept_for_seals_and_trims() {
     run(&mut core);
     assert!(core.trim(&trim(7, device(), 3, false)).is_ok());
     run(&mut core);
+}
+
+/// Trims that free nothing yet can't use up what the one that does needs.
+#[test]
+fn the_oldest_journal_can_always_be_trimmed() {
+    let mut core = core(64 << 10);
+    let (old, busy) = (attach(&mut core, 1), attach(&mut core, 2));
+    core.append(JournalId(1), old.id, entry(1, 0, 10), Lsn(0)).unwrap();
+    run(&mut core);
+    let sent = fill(&mut core, 2, &busy, 10);
+    let refused = (1..=sent).find(|&to| {
+        let refused = core.trim(&trim(2, device(), to, false)).is_err();
+        run(&mut core);
+        refused
+    });
+    assert!(refused.is_some(), "{sent} trims of a journal that isn't the oldest");
+    assert!(core.trim(&trim(1, device(), 1, false)).is_ok());
+    run(&mut core);
+    assert!(core.trim(&trim(2, device(), sent, false)).is_ok());
+    run(&mut core);
+    assert!(core.space().used() < RING / 16, "{:?}", core.space());
 }
 
 /// A journal whose last record is old doesn't pin the ring: the record is copied forward.

@@ -12,7 +12,7 @@ mod writer;
 
 pub(crate) use reader::{LogReader, ReadAhead};
 pub(crate) use recovery::{Record, recover};
-pub(crate) use superblocks::{Found, Superblocks, open_file};
+pub(crate) use superblocks::{Found, Superblocks, format, open_file};
 pub(crate) use writer::LogWriter;
 
 use tailwater_format::device::{BLOCK_BYTES, RING_START};

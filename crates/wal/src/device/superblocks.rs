@@ -48,23 +48,13 @@ impl Superblocks {
         fresh: DeviceId,
         window_bytes: u64,
     ) -> Result<(Self, Found), Error> {
-        let found = load(device.as_ref(), name)?;
-        let is_blank = found.is_none();
-        let found = found.unwrap_or_else(|| Found {
-            superblock: Superblock {
-                sequence: 0,
-                device: fresh,
-                cluster: None,
-                node,
-                epoch: DeviceEpoch(0),
-                capacity_bytes: device.len(),
-                trim: 0,
-                flushed: 0,
-                window_bytes,
-                clean: true,
+        let found = match load(device.as_ref(), name)? {
+            Some(found) => found,
+            None => Found {
+                superblock: format(device.as_ref(), node, fresh, window_bytes)?,
+                other_is_lost: false,
             },
-            other_is_lost: false,
-        });
+        };
         let current = found.superblock.clone();
         if current.node != node {
             return Err(Error::OtherNode {
@@ -81,15 +71,8 @@ impl Superblocks {
                 needed_bytes,
             });
         }
-        let mut superblocks = Self {
-            device,
-            current,
-            slot: AlignedBuf::zeroed(SUPERBLOCK_BYTES),
-        };
-        if is_blank {
-            superblocks.store(|_| {})?;
-        }
-        Ok((superblocks, found))
+        let slot = AlignedBuf::zeroed(SUPERBLOCK_BYTES);
+        Ok((Self { device, current, slot }, found))
     }
 
     pub(crate) fn current(&self) -> &Superblock {
@@ -101,17 +84,53 @@ impl Superblocks {
         let mut next = self.current.clone();
         change(&mut next);
         next.sequence += 1;
-        self.slot.copy_from_slice(&next.encode());
-        let position = next.sequence % SUPERBLOCK_SLOTS * SUPERBLOCK_BYTES as u64;
-        self.device.write_at(&self.slot, position)?;
-        self.device.flush()?;
+        write(self.device.as_ref(), &next, &mut self.slot)?;
         self.current = next;
         Ok(())
     }
 }
 
-/// Opens the file of a device; makes it, `capacity_bytes` long, where there is none or an empty one.
-pub(crate) fn open_file(path: &Path, capacity_bytes: u64) -> Result<FileDevice, Error> {
+/// Writes the first superblock of a blank device, durably.
+pub(crate) fn format(
+    device: &dyn Device,
+    node: NodeId,
+    id: DeviceId,
+    window_bytes: u64,
+) -> Result<Superblock, DeviceError> {
+    let first = Superblock {
+        sequence: 1,
+        device: id,
+        cluster: None,
+        node,
+        epoch: DeviceEpoch(0),
+        capacity_bytes: device.len(),
+        trim: 0,
+        flushed: 0,
+        window_bytes,
+        clean: true,
+    };
+    write(device, &first, &mut AlignedBuf::zeroed(SUPERBLOCK_BYTES))?;
+    Ok(first)
+}
+
+fn write(device: &dyn Device, superblock: &Superblock, slot: &mut [u8]) -> Result<(), DeviceError> {
+    slot.copy_from_slice(&superblock.encode());
+    device.write_at(slot, superblock.sequence % SUPERBLOCK_SLOTS * SUPERBLOCK_BYTES as u64)?;
+    device.flush()
+}
+
+/// Opens the file of a device; makes it, `capacity_bytes` long, where there is none or an empty one, and then formats it:
+/// what has just been made needn't be read to know that it is blank.
+pub(crate) fn open_file(
+    path: &Path,
+    capacity_bytes: u64,
+    format: impl FnOnce(&FileDevice) -> Result<Superblock, DeviceError>,
+) -> Result<FileDevice, Error> {
+    let create = |path: &Path| {
+        let device = FileDevice::create(path, capacity_bytes)?;
+        format(&device)?;
+        Ok(device)
+    };
     match std::fs::metadata(path) {
         Ok(found) if found.is_file() && found.len() == 0 => {
             let in_the_way = path.canonicalize().and_then(|file| {
@@ -122,10 +141,10 @@ pub(crate) fn open_file(path: &Path, capacity_bytes: u64) -> Result<FileDevice, 
                 path: path.to_owned(),
                 source,
             })?;
-            Ok(FileDevice::create(&file, capacity_bytes)?)
+            create(&file)
         }
         Ok(_) => Ok(FileDevice::open(path, SUPERBLOCK_SLOTS * SUPERBLOCK_BYTES as u64)?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(FileDevice::create(path, capacity_bytes)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path),
         Err(source) => Err(Error::File {
             path: path.to_owned(),
             source,

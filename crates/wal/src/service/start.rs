@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tailwater_format::device::{MAX_WRITE_BYTES, Superblock};
 use tailwater_rpc::controller::{Caller, DeviceReport, Nodes, RegisterNode, Registration, Tier};
+use tailwater_runtime::device::FileDevice;
 use tailwater_runtime::{ByteSemaphore, Clock, Device, Metrics, OnExit, Policy, Runtime};
 use tailwater_types::{ClusterId, DeviceEpoch, DeviceId, NodeId};
 
@@ -17,7 +18,7 @@ use super::port::WalService;
 use super::read::Reads;
 use super::shared::Shared;
 use crate::core::{Core, Limits, Space};
-use crate::device::{Found, Geometry, LogReader, LogWriter, Superblocks, open_file, recover};
+use crate::device::{Found, Geometry, LogReader, LogWriter, Superblocks, format, open_file, recover};
 use crate::journal::Replay;
 use crate::{Config, Error};
 
@@ -35,9 +36,14 @@ pub async fn start(
     runtime: Runtime,
 ) -> Result<Arc<WalService>, Error> {
     config.validate().map_err(Error::Config)?;
-    let (path, capacity) = (config.path.clone(), config.capacity.0);
-    let name = path.display().to_string();
-    let device: Arc<dyn Device> = Arc::new(blocking(&runtime, move || open_file(&path, capacity)).await??);
+    let name = config.path.display().to_string();
+    let id = DeviceId::from_random(runtime.random.u128());
+    let file = {
+        let (path, capacity, window) = (config.path.clone(), config.capacity.0, config.flush_window.0);
+        let first = move |file: &FileDevice| format(file, node, id, window);
+        blocking(&runtime, move || open_file(&path, capacity, first)).await??
+    };
+    let device: Arc<dyn Device> = Arc::new(file);
     start_on(device, name, config, node, nodes, runtime).await
 }
 
