@@ -55,27 +55,23 @@ impl Metrics {
     /// # Panics
     /// If there is none: a test that asks for a metric nobody exports is wrong.
     pub fn sum(&self, name: &str) -> f64 {
+        assert!(self.named(name).next().is_some(), "there is no metric {name}");
         self.sum_where(name, "")
     }
 
-    /// As [`Metrics::sum`], of the samples whose labels contain `label`, as in `source="object"`.
-    ///
-    /// # Panics
-    /// If there is no sample of this name at all.
+    /// As [`Metrics::sum`], of the samples whose labels contain `label`, as in `source="object"`. A labelled sample comes to
+    /// be when it is first counted, so none is 0.
     pub fn sum_where(&self, name: &str, label: &str) -> f64 {
-        let named = |key: &str| {
-            key.strip_prefix(name)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
-        };
-        let mut found = self.samples.iter().filter(|(key, _)| named(key)).peekable();
-        assert!(
-            found.peek().is_some(),
-            "no metric {name}; there are {:?}",
-            self.samples.keys()
-        );
-        found
+        self.named(name)
             .filter(|(key, _)| key.contains(label))
             .map(|(_, value)| value)
             .sum()
+    }
+
+    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a String, &'a f64)> {
+        self.samples.iter().filter(move |(key, _)| {
+            key.strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+        })
     }
 }

@@ -275,6 +275,8 @@ fn bad_batches_get_the_protocols_error() {
     old[16] = 1;
     let mut long = good.clone();
     long[8..12].copy_from_slice(&i32::MAX.to_be_bytes());
+    let mut longer = good.clone();
+    longer[8..12].copy_from_slice(&i32::try_from(good.len() - 11).unwrap().to_be_bytes());
     let mut negative = good.clone();
     negative[8..12].copy_from_slice(&(-1_i32).to_be_bytes());
     let cases = [
@@ -285,7 +287,8 @@ fn bad_batches_get_the_protocols_error() {
             BytesMut::from(&good[..good.len() / 2]),
             ErrorCode::CorruptMessage,
         ),
-        ("a length beyond the end", long, ErrorCode::CorruptMessage),
+        ("a length of 2 GiB", long, ErrorCode::MessageTooLarge),
+        ("a length one beyond the end", longer, ErrorCode::CorruptMessage),
         ("a negative length", negative, ErrorCode::CorruptMessage),
         ("magic 1", old, ErrorCode::InvalidRecord),
         (
@@ -350,7 +353,7 @@ fn bad_batches_get_the_protocols_error() {
         next += 1;
         rest = &rest[header.size()..];
     }
-    assert_eq!(next, 14);
+    assert_eq!(next, 15);
     scene.finish();
 }
 

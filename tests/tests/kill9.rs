@@ -14,8 +14,8 @@ const CONFIG: &str = r#"
 capacity = "64MiB"
 flush_window = "4MiB"
 [compactor]
-trigger_bytes = "4MiB"
-trigger_age = "2s"
+trigger_bytes = "16MiB"
+trigger_age = "10s"
 "#;
 /// What a run must have written to have lapped the ring "many times".
 const LAPS: f64 = 3.0;
