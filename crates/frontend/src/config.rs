@@ -354,4 +354,42 @@ mod tests {
         let error = config.validate().unwrap_err();
         assert_eq!(error, "fetch.cold_read_bytes is 1MiB, at least 55MiB is needed");
     }
+
+    /// Clients are told the listening address unless another is set; a wildcard is never told.
+    #[test]
+    fn the_advertised_address_follows_from_the_listening_one() {
+        let advertised = |listen: &str, advertise: &str| {
+            let server = ServerConfig {
+                listen: listen.to_owned(),
+                advertise: advertise.to_owned(),
+                ..ServerConfig::default()
+            };
+            server.advertised().map(|(host, port)| (host.to_owned(), port)).ok()
+        };
+        let host = |host: &str, port| Some((host.to_owned(), port));
+        assert_eq!(advertised("127.0.0.1:9092", ""), host("127.0.0.1", 9092));
+        assert_eq!(advertised("[::1]:0", ""), host("::1", 0));
+        assert_eq!(advertised("0.0.0.0:9092", "broker:19092"), host("broker", 19092));
+        for (listen, advertise) in [("0.0.0.0:9092", ""), ("[::]:9092", ""), ("nowhere", ""), ("a:1", "b:x")] {
+            assert_eq!(advertised(listen, advertise), None, "{listen} {advertise}");
+        }
+    }
+
+    /// Requests must fit into the memory for all of them, and groups need room for a member.
+    #[test]
+    fn settings_of_the_protocol_are_checked() {
+        let refused = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.validate().unwrap_err()
+        };
+        assert_eq!(
+            refused(|config| config.server.request_memory = ByteSize::mib(1)),
+            "server.request_memory is 1MiB, but one request may have 160MiB"
+        );
+        assert!(refused(|config| config.server.max_pipelined_requests = 0).contains("max_pipelined_requests"));
+        assert!(refused(|config| config.topics.partitions = 0).contains("topics.partitions"));
+        assert!(refused(|config| config.groups.min_session_timeout = Millis::seconds(9999)).contains("session"));
+        assert!(refused(|config| config.groups.max_size = 0).contains("groups.max_size"));
+    }
 }

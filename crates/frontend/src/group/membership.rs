@@ -166,6 +166,10 @@ impl Group {
         if !self.still_waits(&replaced) {
             return;
         }
+        // Its session may have been passed over while it waited for this.
+        if let Some(member) = self.members.get_mut(&replaced.new_id) {
+            member.touch(step);
+        }
         let mut reply = self.joined(&replaced.new_id);
         if replaced.can_skip_assignment {
             reply.skip_assignment = self.is_leader(&replaced.new_id);

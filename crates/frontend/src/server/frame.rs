@@ -5,11 +5,10 @@
 //! nothing of the next is read into it, so that a kept batch keeps no more than its own request. An idle connection
 //! has no buffer. Does not own: what is in a frame.
 
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
+use futures::future::BoxFuture;
 use tailwater_runtime::{BytePermit, ByteSemaphore};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::tcp::ReadHalf;
@@ -43,9 +42,9 @@ pub(super) struct FrameReader {
     buffer: BytesMut,
     max_bytes: usize,
     memory: ByteSemaphore,
-    /// Waits its turn across calls, so that being interrupted doesn't cost it its place.
-    waiting: Option<(usize, Pin<Box<dyn Future<Output = BytePermit> + Send>>)>,
-    permit: Option<(usize, BytePermit)>,
+    /// For the frame at the front: waits its turn across calls, so that being interrupted doesn't cost it its place.
+    waiting: Option<BoxFuture<'static, BytePermit>>,
+    permit: Option<BytePermit>,
 }
 
 impl FrameReader {
@@ -65,11 +64,11 @@ impl FrameReader {
             if let Some(length) = self.length()? {
                 let permit = self.permit(length).await;
                 if self.buffer.len() >= LENGTH_BYTES + length {
-                    let permit = permit.1;
                     self.buffer.advance(LENGTH_BYTES);
+                    let bytes = self.buffer.split_to(length);
                     let backing_bytes = (LENGTH_BYTES + length).max(CHUNK_BYTES);
                     return Ok(Some(Received {
-                        bytes: self.buffer.split_to(length),
+                        bytes,
                         permit,
                         backing_bytes,
                     }));
@@ -103,22 +102,23 @@ impl FrameReader {
         }
     }
 
-    async fn permit(&mut self, length: usize) -> (usize, BytePermit) {
-        if let Some(permit) = self.permit.take_if(|(for_length, _)| *for_length == length) {
+    async fn permit(&mut self, length: usize) -> BytePermit {
+        if let Some(permit) = self.permit.take() {
             return permit;
         }
-        if self.waiting.is_none() {
-            let bytes = length as u64;
-            if let Some(permit) = self.memory.try_acquire(bytes) {
-                return (length, permit);
-            }
-            let memory = self.memory.clone();
-            self.waiting = Some((length, Box::pin(async move { memory.acquire(bytes).await })));
+        let memory = &self.memory;
+        if self.waiting.is_none()
+            && let Some(permit) = memory.try_acquire(length as u64)
+        {
+            return permit;
         }
-        let (_, waiting) = self.waiting.as_mut().expect("set just now");
-        let permit = waiting.as_mut().await;
+        let waiting = self.waiting.get_or_insert_with(|| {
+            let memory = memory.clone();
+            Box::pin(async move { memory.acquire(length as u64).await })
+        });
+        let permit = waiting.await;
         self.waiting = None;
-        (length, permit)
+        permit
     }
 
     /// Reads something of a frame that has `frame_bytes` with its length, or at least that many; false at the end.

@@ -158,7 +158,7 @@ impl Pipeline {
 mod tests {
     use futures::FutureExt as _;
     use tailwater_runtime::{ByteSemaphore, Clock, Metrics};
-    use tokio::sync::oneshot;
+    use tokio::sync::{mpsc, oneshot};
 
     use super::*;
 
@@ -214,23 +214,24 @@ mod tests {
         assert!(!f.pipeline.admits(ApiKey::Produce), "by bytes");
     }
 
+    async fn turn(number: i32, may: Option<oneshot::Receiver<()>>, taken: mpsc::Sender<i32>) -> Running {
+        if let Some(may) = may {
+            may.await.ok();
+        }
+        taken.send(number).await.unwrap();
+        Box::pin(std::future::ready(Answer::Nothing))
+    }
+
     /// What is done in turn begins when the one in front has done it, however long that takes.
     #[tokio::test]
     async fn turns_are_taken_in_order() {
         let mut f = Fixture::new();
-        let (order, mut taken) = tokio::sync::mpsc::channel(2);
+        let (order, mut taken) = mpsc::channel(2);
         let (first_may, may) = oneshot::channel::<()>();
         let mut may = Some(may);
         for number in 1..=2 {
             let (order, may) = (order.clone(), may.take());
-            let work = Work::InTurn(Box::pin(async move {
-                if let Some(may) = may {
-                    may.await.ok();
-                }
-                order.send(number).await.unwrap();
-                let rest: Running = Box::pin(std::future::ready(Answer::Nothing));
-                rest
-            }));
+            let work = Work::InTurn(Box::pin(turn(number, may, order)));
             let permit = f.memory.try_acquire(1).unwrap();
             f.pipeline.push(Begun {
                 api: ApiKey::Produce,

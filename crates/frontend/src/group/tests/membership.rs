@@ -281,3 +281,29 @@ fn an_unknown_group_has_no_members() {
     );
     assert_eq!(h.shard.len(), 0);
 }
+
+/// A static member whose new id was stored later than its session lasts was never lost again.
+#[test]
+fn a_static_member_stored_late_still_has_a_session_to_lose() {
+    let mut h = Harness::new();
+    let a = h.ask(static_join("i", "", "a"));
+    h.pass(Duration::from_secs(10));
+    let generation = h.joined(a).generation;
+    let who = |id: &str| MemberRef {
+        instance_id: Some("i".to_owned()),
+        ..member(id, generation)
+    };
+    h.ask(Request::Sync(Sync {
+        member: who("a"),
+        protocol_type: None,
+        protocol_name: None,
+        assignments: Default::default(),
+    }));
+    h.commits_at_once = false;
+    h.ask(static_join("i", "", "b"));
+    h.pass(Duration::from_secs(31));
+    h.commit_next(Ok(()));
+    h.pass(Duration::from_secs(31));
+    let beat = h.ask(Request::Heartbeat(who("b")));
+    assert_eq!(h.reply(beat), Some(Reply::Heartbeat(ErrorCode::UnknownMemberId)));
+}

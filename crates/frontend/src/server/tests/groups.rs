@@ -269,6 +269,79 @@ async fn a_commit_is_answered_when_it_is_durable() {
     assert_eq!(fetch(&mut reader, 5).await.committed_offset, 42);
 }
 
+/// A leadership that ends with a commit on its way answers NOT_COORDINATOR, and the next one knows what was durable.
+#[tokio::test]
+async fn a_lost_leadership_sends_clients_to_look_for_another_coordinator() {
+    let server = Server::start().await;
+    server.fixture.topic("t").await;
+    let mut client = server.connect().await;
+    coordinator(&mut client).await;
+    client.ask(8, &commit("", -1, "t", "durable")).await;
+    let waiting = client.ask(9, &join("")).await.member_id;
+    let mut member = server.connect().await;
+    let joining = member.send(9, &join(&waiting)).await;
+    assert_eq!(member.receive::<JoinGroupRequest>(joining, 9).await.generation_id, 1);
+    server.fixture.wal.hold();
+    let id = client.send(8, &commit("", -1, "t", "lost")).await;
+    let mut syncing = SyncGroupRequest {
+        group_id: "g".into(),
+        generation_id: 1,
+        ..Default::default()
+    };
+    syncing.member_id = waiting;
+    let sync_id = member.send(5, &syncing).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let journal = server.fixture.journal();
+    let end = server.fixture.wal.seal_now(journal);
+    server.fixture.controller.set_sealed(journal, end);
+    server.fixture.wal.release();
+    let synced = member.receive::<SyncGroupRequest>(sync_id, 5).await;
+    assert_eq!(synced.error_code, ErrorCode::NotCoordinator);
+    let refused = client.receive::<OffsetCommitRequest>(id, 8).await.topics[0].partitions[0].error_code;
+    assert!(
+        [ErrorCode::NotCoordinator, ErrorCode::UnknownMemberId].contains(&refused),
+        "{refused}"
+    );
+    while client
+        .ask(
+            4,
+            &HeartbeatRequest {
+                group_id: "g".into(),
+                ..Default::default()
+            },
+        )
+        .await
+        .error_code
+        == ErrorCode::NotCoordinator
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    coordinator(&mut client).await;
+    assert_eq!(fetch(&mut client, 5).await.metadata.as_deref(), Some("durable"));
+}
+
+/// Commits that come together are stored together and each is answered.
+#[tokio::test]
+async fn commits_of_many_clients_share_batches() {
+    let server = Server::start().await;
+    server.fixture.topic("t").await;
+    let mut first = server.connect().await;
+    coordinator(&mut first).await;
+    server.fixture.wal.hold();
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        let mut client = server.connect().await;
+        let id = client.send(8, &commit("", -1, "t", "")).await;
+        clients.push((client, id));
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.fixture.wal.release();
+    for (mut client, id) in clients {
+        let response = client.receive::<OffsetCommitRequest>(id, 8).await;
+        assert_eq!(response.topics[0].partitions[0].error_code, ErrorCode::None);
+    }
+}
+
 /// What group requests refuse before any group is asked.
 #[tokio::test]
 async fn bad_group_ids_and_session_timeouts_are_refused() {
