@@ -85,6 +85,7 @@ impl Standalone {
 
 /// Runs the process to its end.
 pub fn main() -> ExitCode {
+    crate::allocator::configure();
     let Role::Standalone(flags) = Cli::parse().role;
     let config = match configure(&flags) {
         Ok(config) => config,

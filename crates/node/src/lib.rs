@@ -3,6 +3,7 @@
 //! Owns: reading files, environment and flags (no other crate does), the data directory's lock, exit codes. Does not
 //! own: what any tier does, or the meaning of its settings.
 
+mod allocator;
 mod cli;
 mod config;
 mod http;
