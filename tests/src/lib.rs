@@ -3,12 +3,6 @@
 //! Owns: starting, killing and watching processes from outside. Does not own: any knowledge of a tier's inside; what is
 //! asked of the server goes through its Kafka port, its HTTP port, its log and its exit code.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "processes are watched from outside, on the machine's own time and threads"
-)]
-#![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
-
 mod connection;
 mod environment;
 mod http;

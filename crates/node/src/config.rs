@@ -4,6 +4,7 @@
 //! and that every section validates itself before anything starts. Does not own: the tiers' settings.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -193,10 +194,11 @@ impl StorageConfig {
     }
 
     /// Everything else about the store; what `environment` says of S3 counts where no setting does.
-    pub fn options(&self, environment: impl Iterator<Item = (String, String)>) -> StorageOptions {
-        let ours = |(name, value): (String, String)| {
-            let name = name.to_ascii_lowercase();
-            (name.starts_with("aws_") && is_s3_setting(&name)).then_some((name, value))
+    pub fn options(&self, environment: impl Iterator<Item = (OsString, OsString)>) -> StorageOptions {
+        let ours = |(name, value): (OsString, OsString)| {
+            let name = name.into_string().ok()?.to_ascii_lowercase();
+            let is_ours = name.starts_with("aws_") && is_s3_setting(&name);
+            is_ours.then_some((name, value.into_string().ok()?))
         };
         let mut s3: BTreeMap<_, _> = environment.filter_map(ours).collect();
         for (name, value) in &self.s3 {
@@ -296,9 +298,7 @@ mod tests {
             ("AWS_PROFILE_COLOUR", "x"),
             ("HOME", "/"),
         ];
-        let environment = environment
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment = environment.iter().map(|&(name, value)| (name.into(), value.into()));
         let found = storage.options(environment).s3;
         let expected = [("region", "here"), ("aws_endpoint", "http://s3")];
         assert_eq!(

@@ -127,7 +127,7 @@ impl Standalone {
             tasks: runtime.tasks.child("store"),
             metrics: runtime.metrics.clone(),
         };
-        let options = config.storage.options(std::env::vars());
+        let options = config.storage.options(std::env::vars_os());
         let storage = tailwater_store::open(&config.storage.location()?, &options, &services)?;
 
         let wals = Arc::<LocalWal>::default();

@@ -2,12 +2,6 @@
 //!
 //! Owns: what is measured and how it is printed. Does not own: targets; a figure is never a test's verdict.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "measures from outside, on the machine's own time"
-)]
-#![allow(clippy::unwrap_used, reason = "a measurement that can't go on ends")]
-
 mod latency;
 mod raw;
 
@@ -26,6 +20,8 @@ use crate::latency::Percentiles;
 /// The server's defaults, except that what is idle isn't uploaded late.
 const CONFIG: &str = "";
 const IDLE: Duration = Duration::from_secs(5);
+/// What goes through the page cache before the server's objects do.
+const WARM_GIGABYTES: usize = 4;
 const UPLOAD_LIMIT: Duration = Duration::from_secs(180);
 
 #[derive(Debug, Parser)]
@@ -101,6 +97,13 @@ fn machine(figures: &mut Figures) -> Result<()> {
         &raw::write_and_flush(&file)?,
     );
     figures.add_percentiles("machine: loopback echo of 100 bytes", &raw::loopback_echo()?);
+    let [first, again] = raw::buffered_write_cpu(&file, WARM_GIGABYTES)?;
+    figures.add(
+        "machine: buffered write + fsync, first touch of memory",
+        first,
+        "CPU-s/GB",
+    );
+    figures.add("machine: buffered write + fsync", again, "CPU-s/GB");
     Ok(())
 }
 
