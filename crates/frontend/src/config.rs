@@ -53,6 +53,9 @@ pub struct ServerConfig {
     pub max_pipelined_requests: usize,
     /// Their bytes: with these on their way, the next request of the connection isn't begun.
     pub max_pipelined_bytes: ByteSize,
+    /// A request that has begun to arrive, and of which nothing more comes for so long, closes its connection: others may
+    /// be waiting for the memory that it holds.
+    pub stall_timeout: Millis,
     /// At shutdown, how long requests that have begun may take to be answered.
     pub shutdown_timeout: Millis,
 }
@@ -66,6 +69,7 @@ impl Default for ServerConfig {
             request_memory: ByteSize::mib(256),
             max_pipelined_requests: 32,
             max_pipelined_bytes: ByteSize::mib(32),
+            stall_timeout: Millis::seconds(30),
             shutdown_timeout: Millis::seconds(5),
         }
     }

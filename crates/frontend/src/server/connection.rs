@@ -81,7 +81,12 @@ pub(super) struct Connection {
 impl Connection {
     pub fn new(shared: Arc<Shared>, peer: SocketAddr) -> Self {
         let config = &shared.config;
-        let reader = FrameReader::new(config.max_request.as_usize(), shared.memory.clone());
+        let reader = FrameReader::new(
+            config.max_request.as_usize(),
+            shared.memory.clone(),
+            shared.handlers.clock().clone(),
+            config.stall_timeout.as_duration(),
+        );
         let pipeline = Pipeline::new(config.max_pipelined_requests, config.max_pipelined_bytes.0);
         Self {
             shared,

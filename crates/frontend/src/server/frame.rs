@@ -6,10 +6,11 @@
 //! has no buffer. Does not own: what is in a frame.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use futures::future::BoxFuture;
-use tailwater_runtime::{BytePermit, ByteSemaphore};
+use tailwater_runtime::{BytePermit, ByteSemaphore, Clock};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::tcp::ReadHalf;
 
@@ -33,6 +34,8 @@ pub(super) enum FrameError {
     /// The client closed the connection in the middle of a request.
     #[error("the connection ended within a request")]
     Torn,
+    #[error("nothing came of a request's missing {missing_bytes} bytes for {after:?}")]
+    Stalled { missing_bytes: usize, after: Duration },
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -42,17 +45,22 @@ pub(super) struct FrameReader {
     buffer: BytesMut,
     max_bytes: usize,
     memory: ByteSemaphore,
+    clock: Clock,
+    /// How long a request that holds memory may bring nothing more.
+    stall_timeout: Duration,
     /// For the frame at the front: waits its turn across calls, so that being interrupted doesn't cost it its place.
     waiting: Option<BoxFuture<'static, BytePermit>>,
     permit: Option<BytePermit>,
 }
 
 impl FrameReader {
-    pub fn new(max_bytes: usize, memory: ByteSemaphore) -> Self {
+    pub fn new(max_bytes: usize, memory: ByteSemaphore, clock: Clock, stall_timeout: Duration) -> Self {
         Self {
             buffer: BytesMut::new(),
             max_bytes,
             memory,
+            clock,
+            stall_timeout,
             waiting: None,
             permit: None,
         }
@@ -74,8 +82,17 @@ impl FrameReader {
                     }));
                 }
                 self.permit = Some(permit);
-                if !self.fill(socket, LENGTH_BYTES + length).await? {
-                    return Err(FrameError::Torn);
+                let (clock, after) = (self.clock.clone(), self.stall_timeout);
+                let filled = clock.timeout(after, self.fill(socket, LENGTH_BYTES + length)).await;
+                match filled {
+                    Ok(Ok(true)) => {}
+                    Ok(Ok(false)) => return Err(FrameError::Torn),
+                    Ok(Err(error)) => return Err(error.into()),
+                    // Its client may be gone without a word, and others wait for the memory.
+                    Err(_elapsed) => {
+                        let missing_bytes = LENGTH_BYTES + length - self.buffer.len();
+                        return Err(FrameError::Stalled { missing_bytes, after });
+                    }
                 }
             } else if !self.fill(socket, LENGTH_BYTES).await? {
                 return if self.buffer.is_empty() {
@@ -122,7 +139,7 @@ impl FrameReader {
     }
 
     /// Reads something of a frame that has `frame_bytes` with its length, or at least that many; false at the end.
-    async fn fill(&mut self, socket: &mut ReadHalf<'_>, frame_bytes: usize) -> Result<bool, FrameError> {
+    async fn fill(&mut self, socket: &mut ReadHalf<'_>, frame_bytes: usize) -> io::Result<bool> {
         if self.buffer.is_empty() {
             // Nothing is held while nothing comes.
             self.buffer = BytesMut::new();

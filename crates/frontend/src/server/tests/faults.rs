@@ -127,6 +127,27 @@ async fn requests_wait_for_memory_and_the_largest_runs() {
     assert_eq!(client.receive::<MetadataRequest>(id, 4).await.topics.len(), 1000);
 }
 
+/// A client that stops in the middle of a request keeps the memory for it from others no longer than the stall timeout;
+/// one that merely has nothing to ask stays.
+#[tokio::test]
+async fn a_request_that_stalls_gives_its_memory_back() {
+    let mut config = Config::default();
+    config.server.max_request = ByteSize::kib(64);
+    config.server.request_memory = ByteSize::kib(64);
+    config.server.stall_timeout = Millis(100);
+    let server = Server::with(config).await;
+    let (mut holder, mut idle) = (server.connect().await, server.connect().await);
+    assert_eq!(idle.ask(3, &named()).await.error_code, ErrorCode::None);
+    holder.stream.write_all(&(64i32 << 10).to_be_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let id = idle.send(3, &named()).await;
+    assert!(holder.is_closed().await);
+    let answer = idle.receive::<ApiVersionsRequest>(id, 3).await;
+    assert_eq!(answer.error_code, ErrorCode::None);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(idle.ask(3, &named()).await.error_code, ErrorCode::None);
+}
+
 /// At shutdown the requests that have begun are answered, and then every connection is closed.
 #[tokio::test]
 async fn shutdown_answers_what_has_begun() {
