@@ -52,7 +52,9 @@ impl FetchHandler {
         }
         let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64).min(self.config.max_wait.as_duration());
         let deadline = self.clock.now() + max_wait;
-        let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+        // As Kafka does: what the client doesn't want at once isn't waited for.
+        let min_bytes = usize::try_from(request.min_bytes.min(request.max_bytes)).unwrap_or(0);
+        let min_bytes = min_bytes.min(self.config.max_bytes.as_usize());
         let by_id = version >= FIRST_ID_VERSION;
         loop {
             // Found anew each time: a leadership may have ended, or begun here, while this waited.

@@ -54,6 +54,10 @@ async fn rule_4_the_whole_batch_is_returned() {
         }
         let found = fetch(&fixture, request(partition.topic(), &[(0, 1)])).await;
         assert_eq!((found[0].error_code, bytes(&found[0])), (ErrorCode::None, one.len()));
+        let mut nothing = request(partition.topic(), &[(0, 1)]);
+        nothing.max_bytes = 0;
+        let found = fetch(&fixture, nothing).await;
+        assert_eq!((found[0].error_code, bytes(&found[0])), (ErrorCode::None, one.len()));
     }
 }
 
@@ -110,6 +114,21 @@ async fn rule_6_a_fetch_waits_at_the_log_end() {
     let (found, ()) = tokio::join!(fetch(&fixture, patient), produce);
     assert_eq!(bytes(&found[0]), 2 * one.len());
     assert_eq!(clock.now() - began, Duration::from_millis(200));
+}
+
+/// Rule 6: `min_bytes` beyond `max_bytes` can never be had, and isn't waited for.
+#[tokio::test(start_paused = true)]
+async fn rule_6_more_than_max_bytes_is_not_waited_for() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let one = batch(&[&[7; 1000]]);
+    commit(&partition, one.clone()).await;
+    let mut greedy = request(partition.topic(), &[(0, 0)]);
+    (greedy.min_bytes, greedy.max_bytes) = (i32::MAX, one.len() as i32);
+    let began = fixture.data.runtime.clock.now();
+    let found = fetch(&fixture, greedy).await;
+    assert_eq!(bytes(&found[0]), one.len());
+    assert_eq!(fixture.data.runtime.clock.now(), began);
 }
 
 /// Between the high watermark and the log end a fetch waits like at the end: nothing there is committed, nor out of range.

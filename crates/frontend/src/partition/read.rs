@@ -145,7 +145,7 @@ impl Partition {
     async fn read_objects(&self, offset: Offset, mut bounds: Bounds) -> Result<Vec<Bytes>, Miss> {
         let mut batches = Vec::new();
         let mut next = offset;
-        while next < bounds.end && bounds.max_bytes > 0 {
+        while next < bounds.end && (bounds.first_whole || bounds.max_bytes > 0) {
             let Some(object) = self.object_at(next).await? else {
                 break;
             };
