@@ -10,6 +10,10 @@ use tailwater_types::Outcome;
 
 use crate::error::StoreError;
 
+/// The failure of one call that is told: not the first, which mostly mends, and long before the deadline, by which a
+/// small WAL device may be full.
+const TOLD_AT: u32 = 4;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Pause after the first failure; each further one doubles it.
@@ -74,7 +78,11 @@ impl Retry {
                     error
                 });
             }
-            tracing::debug!(%error, failures, ?pause, "object store call is retried");
+            if failures == TOLD_AT {
+                tracing::warn!(%error, failures, "object store fails, trying on");
+            } else {
+                tracing::debug!(%error, failures, ?pause, "object store call is retried");
+            }
             self.retries.inc();
             self.clock.sleep(pause).await;
         }
