@@ -31,6 +31,7 @@ impl TopicCreator {
     /// The controller's.
     pub async fn create(&self, topic: NewTopic) -> Result<CreatedTopic> {
         let is_check = topic.validate_only;
+        let (name, partitions) = (topic.name.clone(), topic.partitions);
         let created = self
             .session
             .controller()
@@ -39,6 +40,7 @@ impl TopicCreator {
             .await;
         let created = created.inspect_err(|error| self.session.judge(error))?;
         if !is_check {
+            tracing::info!(topic = name, id = %created.id, partitions, "topic created");
             self.see(self.view.wait_for(created.version)).await;
         }
         Ok(created)
@@ -75,6 +77,7 @@ impl TopicCreator {
     /// # Errors
     /// The controller's.
     pub async fn delete(&self, topic: tailwater_types::TopicId) -> Result<()> {
+        let name = self.view.snapshot().topic(topic).map(|topic| topic.name.to_string());
         let deleted = self
             .session
             .controller()
@@ -82,6 +85,7 @@ impl TopicCreator {
             .delete_topic(self.session.caller(), topic)
             .await;
         let version = deleted.inspect_err(|error| self.session.judge(error))?;
+        tracing::info!(topic = name, id = %topic, "topic deleted");
         self.see(self.view.wait_for(version)).await;
         Ok(())
     }
