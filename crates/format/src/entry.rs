@@ -137,10 +137,7 @@ impl EntryHeader {
             crc: stored,
         };
         if header.body_bytes() != body_bytes {
-            let detail = format!(
-                "slices of {} bytes in a body of {body_bytes}",
-                header.body_bytes()
-            );
+            let detail = format!("slices of {} bytes in a body of {body_bytes}", header.body_bytes());
             return Err(FormatError::Invalid { what: WHAT, detail });
         }
         Ok(header)
@@ -163,11 +160,7 @@ impl Entry {
     /// If there are more than [`MAX_SLICES`] slices, a slice's length isn't its bytes', or the body exceeds 4 GiB:
     /// whoever cuts entries bounds them far below.
     pub fn encode(journal: JournalId, lsn: Lsn, slices: Vec<Slice>) -> Self {
-        assert!(
-            slices.len() <= MAX_SLICES,
-            "an entry of {} slices",
-            slices.len()
-        );
+        assert!(slices.len() <= MAX_SLICES, "an entry of {} slices", slices.len());
         let body: usize = slices.iter().map(|slice| slice.bytes.len()).sum();
         let mut head = BytesMut::with_capacity(FIXED_BYTES + slices.len() * SLICE_BYTES);
         head.put_u32(MAGIC);
@@ -325,10 +318,7 @@ fn decode_slice(table: &mut &[u8]) -> Result<SliceHeader, FormatError> {
         crc: table.get_u32(),
     };
     if slice.base.0 < 0 || slice.end < slice.base {
-        let detail = format!(
-            "offsets [{}, {}) of stream {}",
-            slice.base, slice.end, slice.stream
-        );
+        let detail = format!("offsets [{}, {}) of stream {}", slice.base, slice.end, slice.stream);
         return Err(FormatError::Invalid { what: WHAT, detail });
     }
     Ok(slice)
@@ -405,10 +395,7 @@ mod tests {
     fn any_cut_is_found() {
         let (_, bytes) = encoded();
         for length in 0..bytes.len() {
-            assert!(
-                Entry::decode(&bytes.slice(..length)).is_err(),
-                "{length} bytes"
-            );
+            assert!(Entry::decode(&bytes.slice(..length)).is_err(), "{length} bytes");
         }
     }
 }

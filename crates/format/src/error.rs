@@ -18,11 +18,7 @@ pub enum FormatError {
         found: u32,
     },
     #[error("{what}: version {found} is not known here (newest: {newest})")]
-    Version {
-        what: &'static str,
-        newest: u8,
-        found: u8,
-    },
+    Version { what: &'static str, newest: u8, found: u8 },
     #[error("{what}: CRC32C is {computed:#010x} but {stored:#010x} is stored")]
     Checksum {
         what: &'static str,

@@ -75,11 +75,7 @@ pub struct ProducerBatch {
 impl Snapshot {
     /// Bytes that [`Snapshot::encode`] makes.
     pub fn encoded_bytes(&self) -> usize {
-        let batches: usize = self
-            .producers
-            .iter()
-            .map(|producer| producer.batches.len())
-            .sum();
+        let batches: usize = self.producers.iter().map(|producer| producer.batches.len()).sum();
         FIXED_BYTES
             + self.leader_epochs.len() * EPOCH_BYTES
             + self.producers.len() * PRODUCER_BYTES
@@ -94,19 +90,14 @@ impl Snapshot {
         out.put_u8(VERSION);
         out.put_bytes(0, 3);
         out.put_i64(self.end.0);
-        out.put_u32(
-            u32::try_from(self.leader_epochs.len()).expect("epochs are counted in 31 bits"),
-        );
+        out.put_u32(u32::try_from(self.leader_epochs.len()).expect("epochs are counted in 31 bits"));
         out.put_u32(u32::try_from(self.producers.len()).expect("producers are bounded far below"));
         for start in &self.leader_epochs {
             out.put_i32(start.epoch.0);
             out.put_i64(start.start.0);
         }
         for producer in &self.producers {
-            assert!(
-                producer.batches.len() <= PRODUCER_BATCHES,
-                "batches are bounded"
-            );
+            assert!(producer.batches.len() <= PRODUCER_BATCHES, "batches are bounded");
             out.put_i64(producer.id);
             out.put_i64(producer.last_used_ms);
             out.put_i16(producer.epoch);
@@ -161,11 +152,7 @@ impl Snapshot {
         };
         for _ in 0..producers {
             let producer = decode_producer(input, end)?;
-            if snapshot
-                .producers
-                .last()
-                .is_some_and(|last| last.id >= producer.id)
-            {
+            if snapshot.producers.last().is_some_and(|last| last.id >= producer.id) {
                 return Err(invalid(format!("producer {} out of order", producer.id)));
             }
             snapshot.producers.push(producer);
@@ -178,11 +165,7 @@ impl Snapshot {
 }
 
 /// `count` times [`EPOCH_BYTES`] are left.
-fn decode_epochs(
-    input: &mut &[u8],
-    count: usize,
-    end: Offset,
-) -> Result<Vec<EpochStart>, FormatError> {
+fn decode_epochs(input: &mut &[u8], count: usize, end: Offset) -> Result<Vec<EpochStart>, FormatError> {
     let mut starts: Vec<EpochStart> = Vec::with_capacity(count);
     for _ in 0..count {
         let next = EpochStart {
@@ -209,9 +192,7 @@ fn decode_producer(input: &mut &[u8], end: Offset) -> Result<Producer, FormatErr
     let count = usize::from(input.get_u8());
     input.advance(1);
     if id < 0 || epoch < 0 || count > PRODUCER_BATCHES {
-        return Err(invalid(format!(
-            "producer {id}, epoch {epoch}, {count} batches"
-        )));
+        return Err(invalid(format!("producer {id}, epoch {epoch}, {count} batches")));
     }
     require(input, count * BATCH_BYTES)?;
     let batches: Vec<_> = (0..count)
@@ -295,11 +276,7 @@ mod tests {
     /// The layout is what is stored: it changes only with a new version.
     #[test]
     fn golden_bytes() {
-        let hex: String = sample()
-            .encode()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex: String = sample().encode().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, GOLDEN);
     }
 
@@ -320,10 +297,7 @@ mod tests {
     fn any_cut_is_found() {
         let bytes = sample().encode();
         for length in 0..bytes.len() {
-            assert!(
-                Snapshot::decode(&bytes[..length]).is_err(),
-                "{length} bytes"
-            );
+            assert!(Snapshot::decode(&bytes[..length]).is_err(), "{length} bytes");
         }
         let longer = [&bytes[..], &[0]].concat();
         assert!(Snapshot::decode(&longer).is_err());
@@ -334,10 +308,7 @@ mod tests {
     fn forged_counts_are_refused() {
         let mut bytes = Snapshot::default().encode().to_vec();
         bytes[16..24].fill(0xff);
-        assert!(matches!(
-            Snapshot::decode(&bytes),
-            Err(FormatError::Truncated { .. })
-        ));
+        assert!(matches!(Snapshot::decode(&bytes), Err(FormatError::Truncated { .. })));
     }
 
     proptest! {

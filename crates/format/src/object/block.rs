@@ -122,9 +122,7 @@ impl BlockHeader {
         let stream = StreamId(head.get_u64());
         let (start, end) = (Offset(head.get_i64()), Offset(head.get_i64()));
         if start.0 < 0 || end <= start {
-            return Err(invalid(format!(
-                "offsets [{start}, {end}) of stream {stream}"
-            )));
+            return Err(invalid(format!("offsets [{start}, {end}) of stream {stream}")));
         }
         Ok(Self {
             stream,

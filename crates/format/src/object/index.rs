@@ -100,10 +100,7 @@ impl Index {
             .ok_or_else(|| invalid(INDEX, format!("{count} rows")))?;
         require(INDEX, bytes, end)?;
         if bytes.len() != end {
-            return Err(invalid(
-                INDEX,
-                format!("{} bytes for {count} rows", bytes.len()),
-            ));
+            return Err(invalid(INDEX, format!("{} bytes for {count} rows", bytes.len())));
         }
         let computed = index_crc(bytes);
         if computed != stored {
@@ -168,11 +165,7 @@ pub fn decode_tail(tail: &[u8], object_bytes: u64) -> Result<Tail, FormatError> 
         });
     }
     let footer_bytes = FOOTER_BYTES as u64;
-    if position
-        .checked_add(size)
-        .and_then(|end| end.checked_add(footer_bytes))
-        != Some(object_bytes)
-    {
+    if position.checked_add(size).and_then(|end| end.checked_add(footer_bytes)) != Some(object_bytes) {
         let detail = format!("index of {size} bytes at {position} in an object of {object_bytes}");
         return Err(invalid(FOOTER, detail));
     }
@@ -202,18 +195,12 @@ pub(super) fn encode_footer(index: u64, index_bytes: u32, snapshots: Option<(u64
     out.freeze()
 }
 
-fn check_row(
-    row: &IndexRow,
-    previous: Option<&IndexRow>,
-    index_at: u64,
-) -> Result<(), FormatError> {
+fn check_row(row: &IndexRow, previous: Option<&IndexRow>, index_at: u64) -> Result<(), FormatError> {
     let range = row.range;
-    let sorted = previous.is_none_or(|last| {
-        last.stream < row.stream || (last.stream == row.stream && last.range.end <= range.start)
-    });
+    let sorted = previous
+        .is_none_or(|last| last.stream < row.stream || (last.stream == row.stream && last.range.end <= range.start));
     let end = row.position.checked_add(u64::from(row.size_bytes));
-    let inside =
-        end.is_some_and(|end| end <= index_at) && row.size_bytes as usize > BLOCK_HEADER_BYTES;
+    let inside = end.is_some_and(|end| end <= index_at) && row.size_bytes as usize > BLOCK_HEADER_BYTES;
     if sorted && inside && 0 <= range.start.0 && range.start < range.end {
         return Ok(());
     }
@@ -227,11 +214,7 @@ fn check_row(
 fn check_magic(what: &'static str, bytes: &mut &[u8], expected: u32) -> Result<(), FormatError> {
     let found = bytes.get_u32();
     if found != expected {
-        return Err(FormatError::Magic {
-            what,
-            expected,
-            found,
-        });
+        return Err(FormatError::Magic { what, expected, found });
     }
     let found = bytes.get_u8();
     if found != VERSION {

@@ -75,10 +75,7 @@ impl ObjectWriter {
     /// If the piece is empty or 4 GiB long, or isn't behind the one before it in (stream, offset) order: whoever plans an
     /// object sorts and bounds it.
     pub fn push(&mut self, piece: RecordsPiece) {
-        assert!(
-            !piece.range.is_empty() && !piece.bytes.is_empty(),
-            "an empty piece"
-        );
+        assert!(!piece.range.is_empty() && !piece.bytes.is_empty(), "an empty piece");
         let bytes = u32::try_from(piece.bytes.len()).expect("pieces are cut far below 4 GiB");
         let fits = self.block.as_ref().is_some_and(|block| {
             block.header.stream == piece.stream
@@ -104,10 +101,7 @@ impl ObjectWriter {
             return;
         };
         let header = &mut block.header;
-        assert!(
-            header.range.end <= piece.range.start,
-            "pieces in offset order"
-        );
+        assert!(header.range.end <= piece.range.start, "pieces in offset order");
         header.range.end = piece.range.end;
         header.max_timestamp_ms = header.max_timestamp_ms.max(piece.max_timestamp_ms);
         header.body_bytes += bytes;
@@ -166,8 +160,8 @@ impl ObjectWriter {
             return;
         };
         if let Some(last) = self.rows.last() {
-            let behind = last.stream < header.stream
-                || (last.stream == header.stream && last.range.end <= header.range.start);
+            let behind =
+                last.stream < header.stream || (last.stream == header.stream && last.range.end <= header.range.start);
             assert!(behind, "blocks in (stream, offset) order");
         }
         self.rows.push(IndexRow {

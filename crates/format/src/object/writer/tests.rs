@@ -68,10 +68,7 @@ fn reads_back_what_was_written() {
     let bytes = Bytes::from(object.chunks.concat());
     let blocks = read(&bytes).expect("own bytes");
     assert_eq!(blocks.len(), 2);
-    assert_eq!(
-        blocks[0].header.range,
-        OffsetRange::new(Offset(10), Offset(13))
-    );
+    assert_eq!(blocks[0].header.range, OffsetRange::new(Offset(10), Offset(13)));
     assert_eq!(
         (blocks[0].header.max_timestamp_ms, blocks[0].header.batches),
         (1_013, 2)
@@ -104,10 +101,7 @@ fn any_changed_byte_is_found() {
 fn any_cut_is_found() {
     let bytes = small().chunks.concat();
     for length in 0..bytes.len() {
-        assert!(
-            decode_tail(&bytes[..length], length as u64).is_err(),
-            "{length} bytes"
-        );
+        assert!(decode_tail(&bytes[..length], length as u64).is_err(), "{length} bytes");
     }
 }
 
@@ -149,13 +143,7 @@ fn record_bytes_are_shared() {
     let pointer = records.bytes.as_ptr();
     let mut writer = ObjectWriter::new();
     writer.push(records);
-    assert!(
-        writer
-            .finish()
-            .chunks
-            .iter()
-            .any(|chunk| chunk.as_ptr() == pointer)
-    );
+    assert!(writer.finish().chunks.iter().any(|chunk| chunk.as_ptr() == pointer));
 }
 
 /// A block belongs to the row that found it, or is refused.
