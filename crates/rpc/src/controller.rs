@@ -16,16 +16,15 @@ use tailwater_types::{ControllerEpoch, NodeEpoch, NodeId};
 
 pub use catalog::{Catalog, CreatedTopic, NewTopic, ProducerIds};
 pub use journals::{
-    JournalGrant, JournalInfo, JournalState, Journals, OpenStream, OpenedStream, SnapshotAt,
-    StreamTail,
+    JournalGrant, JournalInfo, JournalState, Journals, OpenStream, OpenedStream, SnapshotAt, StreamTail,
 };
 pub use nodes::{
-    DeviceReport, Endpoint, Heartbeat, HeartbeatAnswer, MetadataChange, MetadataUpdate, NodeInfo,
-    NodeState, Nodes, PartitionInfo, RegisterNode, Registration, StreamProgress, Tier, TopicInfo,
+    DeviceReport, Endpoint, Heartbeat, HeartbeatAnswer, MetadataChange, MetadataUpdate, NodeInfo, NodeState, Nodes,
+    PartitionInfo, RegisterNode, Registration, StreamProgress, Tier, TopicInfo,
 };
 pub use objects::{
-    CommitObjects, CommitSource, CommittedObject, CommittedStream, ObjectSlice, Objects,
-    PrepareObjects, PreparedObject, StreamObjects, StreamUpload,
+    CommitObjects, CommitSource, CommittedObject, CommittedStream, ObjectSlice, Objects, PrepareObjects,
+    PreparedObject, StreamObjects, StreamUpload,
 };
 pub use tasks::{Lease, LeaseRef, TaskKind, Tasks, Work};
 

@@ -1,8 +1,7 @@
 //! Why a call through a port failed: the refusals of docs/design.md section 5, and what can befall any call.
 
 use tailwater_types::{
-    ControllerEpoch, DeviceId, JournalId, Kind, Lsn, MetadataVersion, NodeEpoch, NodeId, Outcome,
-    StreamId, TaskId,
+    ControllerEpoch, DeviceId, JournalId, Kind, Lsn, MetadataVersion, NodeEpoch, NodeId, Outcome, StreamId, TaskId,
 };
 
 /// A refused or failed call. The refusals change nothing; [`Error::outcome`] says so for each.
@@ -14,9 +13,7 @@ pub enum Error {
         carried: NodeEpoch,
         registered: NodeEpoch,
     },
-    #[error(
-        "node {node} calls under epoch {carried}, which was never given out (registered: {registered})"
-    )]
+    #[error("node {node} calls under epoch {carried}, which was never given out (registered: {registered})")]
     NodeEpochUnknown {
         node: NodeId,
         carried: NodeEpoch,
@@ -100,12 +97,10 @@ impl Error {
             | Self::OffsetNotMatched { .. }
             | Self::Invalid(_)
             | Self::AlreadyExists(_) => Kind::Invalid,
-            Self::NodeUnknown { .. } | Self::Trimmed { .. } | Self::NotHere | Self::NotFound(_) => {
-                Kind::NotFound
+            Self::NodeUnknown { .. } | Self::Trimmed { .. } | Self::NotHere | Self::NotFound(_) => Kind::NotFound,
+            Self::NotActiveController { .. } | Self::StreamNotClosed { .. } | Self::Unavailable { .. } => {
+                Kind::Unavailable
             }
-            Self::NotActiveController { .. }
-            | Self::StreamNotClosed { .. }
-            | Self::Unavailable { .. } => Kind::Unavailable,
             Self::Throttled(_) => Kind::Throttled,
             Self::Corrupt(_) => Kind::Corrupt,
             Self::Shutdown => Kind::Shutdown,

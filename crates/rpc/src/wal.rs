@@ -6,8 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tailwater_format::entry::{Entry, SliceHeader};
 use tailwater_types::{
-    DeviceId, JournalId, LeaderEpoch, Lsn, LsnRange, MetadataVersion, NodeEpoch, NodeId, Offset,
-    SealingEpoch, StreamId,
+    DeviceId, JournalId, LeaderEpoch, Lsn, LsnRange, MetadataVersion, NodeEpoch, NodeId, Offset, SealingEpoch, StreamId,
 };
 use tokio::sync::watch;
 

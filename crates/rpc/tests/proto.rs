@@ -6,11 +6,21 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// `fn` names of the trait `name` in a port's source, in UpperCamelCase.
 fn methods(source: &str, name: &str) -> Vec<String> {
-    let body = source.split(&format!("pub trait {name}: ")).nth(1).expect("the port is declared");
+    let body = source
+        .split(&format!("pub trait {name}: "))
+        .nth(1)
+        .expect("the port is declared");
     let body = body.split("\n}\n").next().expect("the port ends");
     body.lines()
         .filter_map(|line| line.trim().strip_prefix("async fn "))
-        .map(|line| line.split('(').next().expect("a name").split('_').map(capitalised).collect())
+        .map(|line| {
+            line.split('(')
+                .next()
+                .expect("a name")
+                .split('_')
+                .map(capitalised)
+                .collect()
+        })
         .collect()
 }
 
@@ -34,7 +44,10 @@ fn every_port_method_has_its_rpc() {
     ];
     for (file, port) in ports {
         let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("readable");
-        let service = services.iter().find(|service| service.name() == port).expect("a service a port");
+        let service = services
+            .iter()
+            .find(|service| service.name() == port)
+            .expect("a service a port");
         let rpcs: Vec<&str> = service.method.iter().map(|method| method.name()).collect();
         assert_eq!(methods(&source, port), rpcs, "{port}");
     }

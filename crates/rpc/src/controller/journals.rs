@@ -1,9 +1,7 @@
 //! Journals, and the opening of streams at a new leader.
 
 use async_trait::async_trait;
-use tailwater_types::{
-    DeviceId, JournalId, LeaderEpoch, Lsn, LsnRange, NodeEpoch, NodeId, ObjectId, Offset, StreamId,
-};
+use tailwater_types::{DeviceId, JournalId, LeaderEpoch, Lsn, LsnRange, NodeEpoch, NodeId, ObjectId, Offset, StreamId};
 
 use super::Caller;
 use crate::Result;
@@ -21,11 +19,7 @@ pub trait Journals: Send + Sync {
     /// # Errors
     /// Of one stream: [`crate::Error::StreamFenced`] if the epoch isn't exactly the assigned one,
     /// [`crate::Error::StreamNotClosed`] while a journal that may hold its tail isn't sealed, [`crate::Error::NotFound`].
-    async fn open_streams(
-        &self,
-        caller: Caller,
-        streams: Vec<OpenStream>,
-    ) -> Result<Vec<Result<OpenedStream>>>;
+    async fn open_streams(&self, caller: Caller, streams: Vec<OpenStream>) -> Result<Vec<Result<OpenedStream>>>;
 
     /// All journals that are not gone.
     async fn list_journals(&self) -> Result<Vec<JournalInfo>>;

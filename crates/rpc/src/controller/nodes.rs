@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tailwater_types::{
-    ClusterId, ControllerEpoch, DeviceEpoch, DeviceId, LeaderEpoch, MetadataVersion, NodeEpoch,
-    NodeId, Offset, StreamId, TopicId,
+    ClusterId, ControllerEpoch, DeviceEpoch, DeviceId, LeaderEpoch, MetadataVersion, NodeEpoch, NodeId, Offset,
+    StreamId, TopicId,
 };
 
 use super::Caller;
@@ -24,12 +24,7 @@ pub trait Nodes: Send + Sync {
     async fn register(&self, request: RegisterNode) -> Result<Registration>;
 
     /// The superblock with the granted device epoch is durable. Until this answers, the device serves nobody.
-    async fn confirm_device(
-        &self,
-        caller: Caller,
-        device: DeviceId,
-        epoch: DeviceEpoch,
-    ) -> Result<()>;
+    async fn confirm_device(&self, caller: Caller, device: DeviceId, epoch: DeviceEpoch) -> Result<()>;
 
     /// Keeps the lease and reports the node's state; the answer has the state that the controller sees.
     async fn heartbeat(&self, caller: Caller, request: Heartbeat) -> Result<HeartbeatAnswer>;

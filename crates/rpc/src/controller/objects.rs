@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tailwater_types::{
-    JournalId, LsnRange, MetadataVersion, ObjectId, Offset, OffsetRange, StreamId,
-};
+use tailwater_types::{JournalId, LsnRange, MetadataVersion, ObjectId, Offset, OffsetRange, StreamId};
 
 use super::{Caller, LeaseRef, SnapshotAt};
 use crate::Result;
@@ -16,11 +14,7 @@ pub trait Objects: Send + Sync {
     ///
     /// # Errors
     /// [`crate::Error::LeaseFenced`].
-    async fn prepare_objects(
-        &self,
-        caller: Caller,
-        request: PrepareObjects,
-    ) -> Result<Vec<PreparedObject>>;
+    async fn prepare_objects(&self, caller: Caller, request: PrepareObjects) -> Result<Vec<PreparedObject>>;
 
     /// Makes objects visible and moves the trim LSN of the journals they cover, in one atomic step. The objects are durable
     /// in object storage before this is called. A repeat of a commit that succeeded answers as the first did.
@@ -28,22 +22,13 @@ pub trait Objects: Send + Sync {
     /// # Errors
     /// [`crate::Error::LeaseFenced`], [`crate::Error::ObjectExpired`] for an object that isn't prepared (any more),
     /// [`crate::Error::OffsetNotMatched`] if a range doesn't begin at its journal's trim LSN.
-    async fn commit_objects(
-        &self,
-        caller: Caller,
-        request: CommitObjects,
-    ) -> Result<MetadataVersion>;
+    async fn commit_objects(&self, caller: Caller, request: CommitObjects) -> Result<MetadataVersion>;
 
     /// Where the uploaded part of a stream lies, from `from` on: at most `limit` objects.
     ///
     /// # Errors
     /// [`crate::Error::NotFound`] without such a stream.
-    async fn find_objects(
-        &self,
-        stream: StreamId,
-        from: Offset,
-        limit: usize,
-    ) -> Result<StreamObjects>;
+    async fn find_objects(&self, stream: StreamId, from: Offset, limit: usize) -> Result<StreamObjects>;
 
     /// How far streams are uploaded; a stream that is no more is left out.
     async fn stream_uploads(&self, streams: Vec<StreamId>) -> Result<Vec<StreamUpload>>;

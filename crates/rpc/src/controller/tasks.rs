@@ -11,12 +11,7 @@ use crate::Result;
 #[async_trait]
 pub trait Tasks: Send + Sync {
     /// Leases a task of one of these kinds, waiting up to `wait` for one. `None`: there was none.
-    async fn lease(
-        &self,
-        caller: Caller,
-        kinds: Vec<TaskKind>,
-        wait: Duration,
-    ) -> Result<Option<Lease>>;
+    async fn lease(&self, caller: Caller, kinds: Vec<TaskKind>, wait: Duration) -> Result<Option<Lease>>;
 
     /// Keeps the lease, and answers with the work as it is now (a journal may have been sealed since).
     ///
