@@ -53,8 +53,8 @@ pub struct ServerConfig {
     pub max_pipelined_requests: usize,
     /// Their bytes: with these on their way, the next request of the connection isn't begun.
     pub max_pipelined_bytes: ByteSize,
-    /// A request that has begun to arrive, and of which nothing more comes for so long, closes its connection: others may
-    /// be waiting for the memory that it holds.
+    /// A request that has begun to arrive and of which nothing more comes for so long, or an answer of which the client
+    /// takes nothing more, closes its connection: others may be waiting for the memory that it holds.
     pub stall_timeout: Millis,
     /// At shutdown, how long requests that have begun may take to be answered.
     pub shutdown_timeout: Millis,
@@ -200,7 +200,8 @@ pub struct FetchConfig {
     pub max_bytes: ByteSize,
     /// The longest that a fetch may ask to wait.
     pub max_wait: Millis,
-    /// Bytes that all fetches together may be reading from the WAL and from objects at the same time.
+    /// Bytes from the WAL and from objects that all fetches together may have in memory at the same time, from when they
+    /// are read until their answers are written.
     pub cold_read_bytes: ByteSize,
 }
 

@@ -28,7 +28,8 @@ pub struct ByteSemaphore {
 /// Bytes that are held until this is dropped.
 #[derive(Debug)]
 pub struct BytePermit {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+    unit_bytes: u64,
     held: GaugeGuard,
 }
 
@@ -87,7 +88,8 @@ impl ByteSemaphore {
     fn permit(&self, permit: OwnedSemaphorePermit, bytes: u64) -> BytePermit {
         let bytes = i64::try_from(bytes.min(self.total_bytes)).unwrap_or(i64::MAX);
         BytePermit {
-            _permit: permit,
+            permit,
+            unit_bytes: self.unit_bytes,
             held: GaugeGuard::new(&self.in_use_bytes, bytes),
         }
     }
@@ -97,6 +99,14 @@ impl BytePermit {
     /// What is held: what was asked for, capped at the semaphore's whole.
     pub fn bytes(&self) -> u64 {
         u64::try_from(self.held.amount).unwrap_or(0)
+    }
+
+    /// Gives back what is held beyond `bytes`, to the next in line.
+    pub fn shrink(&mut self, bytes: u64) {
+        let units = usize::try_from(bytes.div_ceil(self.unit_bytes).max(1)).unwrap_or(usize::MAX);
+        let surplus = self.permit.num_permits().saturating_sub(units);
+        drop(self.permit.split(surplus));
+        self.held.lower(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }
 
@@ -114,6 +124,12 @@ impl GaugeGuard {
             gauge: gauge.clone(),
             amount,
         }
+    }
+
+    fn lower(&mut self, amount: i64) {
+        let surplus = (self.amount - amount).max(0);
+        self.amount -= surplus;
+        self.gauge.sub(surplus);
     }
 }
 
@@ -177,6 +193,22 @@ mod tests {
         assert_eq!((semaphore.waiting(), semaphore.in_use_bytes()), (0, 60));
         assert!(semaphore.try_acquire(40).is_some());
         drop(held);
+    }
+
+    /// What a permit is shrunk by is there for others at once, and is given back only once; it never grows.
+    #[tokio::test]
+    async fn a_permit_can_be_shrunk() {
+        let semaphore = semaphore(100);
+        let mut permit = semaphore.acquire(100).await;
+        permit.shrink(30);
+        permit.shrink(50);
+        assert_eq!((permit.bytes(), semaphore.in_use_bytes()), (30, 30));
+        assert!(semaphore.try_acquire(71).is_none());
+        let rest = semaphore.try_acquire(70);
+        assert!(rest.is_some());
+        drop((permit, rest));
+        assert_eq!(semaphore.in_use_bytes(), 0);
+        assert!(semaphore.try_acquire(100).is_some());
     }
 
     /// Totals above 4 GiB work: permits are counted in units of several bytes.

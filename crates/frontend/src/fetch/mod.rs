@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tailwater_kafka::ErrorCode;
 use tailwater_kafka::messages::{FetchRequest, FetchResponse};
-use tailwater_runtime::{ByteSemaphore, Clock};
+use tailwater_runtime::{BytePermit, ByteSemaphore, Clock};
 
 use crate::config::FetchConfig;
 use crate::metrics::RequestMetrics;
@@ -34,20 +34,34 @@ pub struct FetchHandler {
     pub view: View,
     pub partitions: Partitions,
     pub config: FetchConfig,
-    /// Bytes that may be on their way from the WAL and from objects for all fetches together.
+    /// Bytes from the WAL and from objects that all fetches together may have in memory, until they are written.
     pub cold_bytes: ByteSemaphore,
     pub clock: Clock,
     pub metrics: RequestMetrics,
 }
 
+/// An answer, and the permits for those of its bytes that are nowhere else in memory.
+///
+/// The permits are to be held until the answer is written, or its connection closed: how long that takes is the
+/// client's to say, and so would be how much memory its answers take. Nobody waits here for a permit while holding
+/// another, so no two fetches wait for each other: those of one connection follow one another (`server::pipeline`), the
+/// next when the answer to the one before is written, and that ends, at the latest with the stall timeout.
+pub struct Fetched {
+    pub response: FetchResponse,
+    pub memory: Vec<BytePermit>,
+}
+
 impl FetchHandler {
     /// Answers as soon as `min_bytes` are there, there is an error to tell, or `max_wait_ms` is over. Cancellation-safe.
-    pub async fn handle(&self, request: FetchRequest, version: i16) -> FetchResponse {
+    pub async fn handle(&self, request: FetchRequest, version: i16) -> Fetched {
         if request.session_id != 0 {
             // None was ever given out.
-            return FetchResponse {
-                error_code: ErrorCode::FetchSessionIdNotFound,
-                ..FetchResponse::default()
+            return Fetched {
+                response: FetchResponse {
+                    error_code: ErrorCode::FetchSessionIdNotFound,
+                    ..FetchResponse::default()
+                },
+                memory: Vec::new(),
             };
         }
         let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64).min(self.config.max_wait.as_duration());

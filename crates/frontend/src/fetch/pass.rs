@@ -12,10 +12,11 @@ use tailwater_kafka::Str;
 use tailwater_kafka::messages::{
     FetchLeaderIdAndEpoch, FetchNodeEndpoint, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
+use tailwater_runtime::{BytePermit, ByteSemaphore};
 use tailwater_types::{NodeId, Offset};
 
-use super::FetchHandler;
 use super::target::{Refused, Target};
+use super::{FetchHandler, Fetched};
 use crate::error_codes;
 use crate::partition::ReadError;
 
@@ -26,6 +27,10 @@ const COLD_READS: usize = 4;
 pub(super) struct Pass {
     found: Vec<Result<Found, Refused>>,
     bytes: usize,
+    /// Those of them that the tail cache doesn't have.
+    cold_bytes: usize,
+    /// Permits for these.
+    memory: Vec<BytePermit>,
 }
 
 struct Found {
@@ -38,16 +43,26 @@ impl Pass {
     pub async fn run(handler: &FetchHandler, request: &FetchRequest, targets: &[Target]) -> Self {
         let request_max = usize::try_from(request.max_bytes).unwrap_or(0);
         let max_bytes = request_max.min(handler.config.max_bytes.as_usize());
-        let is_cold = |target: &&Target| target.is_cold();
-        let cold_bytes: usize = targets
-            .iter()
-            .filter(is_cold)
-            .map(|target| target.max_bytes.min(max_bytes))
-            .sum();
-        let _permit = match cold_bytes {
-            0 => None,
-            bytes => Some(handler.cold_bytes.acquire(bytes.min(max_bytes) as u64).await),
-        };
+        let cold: Vec<_> = targets.iter().filter(|target| target.is_cold()).collect();
+        if cold.is_empty() {
+            return Self::look(targets, max_bytes).await;
+        }
+        let asked: usize = cold.iter().map(|target| target.max_bytes.min(max_bytes)).sum();
+        let mut expected = asked.min(max_bytes) as u64;
+        loop {
+            let permit = handler.cold_bytes.acquire(expected).await;
+            let mut pass = Self::look(targets, max_bytes).await;
+            match charge(&handler.cold_bytes, permit, pass.cold_bytes as u64) {
+                Ok(memory) => {
+                    pass.memory = memory;
+                    return pass;
+                }
+                Err(found) => expected = found,
+            }
+        }
+    }
+
+    async fn look(targets: &[Target], max_bytes: usize) -> Self {
         let reads = targets.iter().enumerate().filter(|(_, target)| target.is_cold());
         // Collected: the closures' types would make this future one that can't be shown to be `Send`.
         let reads: Vec<_> = reads
@@ -58,6 +73,8 @@ impl Pass {
         let mut pass = Self {
             found: Vec::with_capacity(targets.len()),
             bytes: 0,
+            cold_bytes: 0,
+            memory: Vec::new(),
         };
         for (at, target) in targets.iter().enumerate() {
             let left = max_bytes.saturating_sub(pass.bytes);
@@ -70,7 +87,11 @@ impl Pass {
                 .next_if(|(cold_at, _)| *cold_at == at)
                 .await;
             let found = match is_next {
-                Some((_, found)) => found.map(|found| found.within(left, first)),
+                Some((_, found)) => {
+                    let found = found.map(|found| found.within(left, first));
+                    pass.cold_bytes += found.as_ref().map_or(0, Found::bytes);
+                    found
+                }
                 None => target.read(left, first).await,
             };
             pass.bytes += found.as_ref().map_or(0, Found::bytes);
@@ -93,7 +114,7 @@ impl Pass {
         self.found.iter().map(seen)
     }
 
-    pub fn into_response(self, request: &FetchRequest, targets: &[Target], handler: &FetchHandler) -> FetchResponse {
+    pub fn into_response(self, request: &FetchRequest, targets: &[Target], handler: &FetchHandler) -> Fetched {
         let mut endpoints: BTreeMap<NodeId, FetchNodeEndpoint> = BTreeMap::new();
         let topic_response = |topic: &tailwater_kafka::messages::FetchTopic| FetchableTopicResponse {
             topic: topic.topic.clone(),
@@ -113,12 +134,33 @@ impl Pass {
                 ..data
             });
         }
-        FetchResponse {
-            responses,
-            node_endpoints: endpoints.into_values().collect(),
-            ..FetchResponse::default()
+        Fetched {
+            response: FetchResponse {
+                responses,
+                node_endpoints: endpoints.into_values().collect(),
+                ..FetchResponse::default()
+            },
+            memory: self.memory,
         }
     }
+}
+
+/// Turns the permit for what was asked for into those for what was found. A first batch may be larger than asked for.
+///
+/// # Errors
+/// What was found, if there is no permit for the rest of it now. To wait for that while this one is held would let two
+/// fetches wait for each other: all is to be given up, and read again with a permit for this much.
+fn charge(memory: &ByteSemaphore, mut permit: BytePermit, found: u64) -> Result<Vec<BytePermit>, u64> {
+    if found == 0 {
+        return Ok(Vec::new());
+    }
+    let missing = found.min(memory.total_bytes()).saturating_sub(permit.bytes());
+    if missing == 0 {
+        permit.shrink(found);
+        return Ok(vec![permit]);
+    }
+    let rest = memory.try_acquire(missing).ok_or(found)?;
+    Ok(vec![permit, rest])
 }
 
 impl Target {

@@ -1,7 +1,9 @@
 use tailwater_kafka::messages::{FetchPartition, FetchTopic, PartitionData};
+use tailwater_runtime::config::ByteSize;
 use tailwater_types::{Lsn, NodeId, TopicId};
 
 use super::*;
+use crate::config::Config;
 use crate::testing::{Fixture, append, batch, commit};
 
 /// A fetch of these partitions of a topic, each from its offset.
@@ -25,7 +27,7 @@ fn request(topic: TopicId, partitions: &[(i32, i64)]) -> FetchRequest {
 }
 
 async fn fetch(fixture: &Fixture, request: FetchRequest) -> Vec<PartitionData> {
-    let response = fixture.data.fetch.handle(request, 17).await;
+    let Fetched { response, .. } = fixture.data.fetch.handle(request, 17).await;
     assert_eq!(response.error_code, ErrorCode::None);
     response
         .responses
@@ -207,7 +209,7 @@ async fn one_partitions_error_is_its_own() {
     while !partition.has_ended() {
         changes.changed().await.unwrap();
     }
-    let response = fixture.data.fetch.handle(request(topic, &[(0, 0)]), 17).await;
+    let Fetched { response, .. } = fixture.data.fetch.handle(request(topic, &[(0, 0)]), 17).await;
     let found = &response.responses[0].partitions[0];
     assert_eq!(found.error_code, ErrorCode::NotLeaderOrFollower);
     assert!(fixture.data.view.snapshot().node(NodeId(2)).is_none());
@@ -221,7 +223,7 @@ async fn sessions_are_not_kept() {
     let partition = fixture.topic("t").await;
     let mut request = request(partition.topic(), &[(0, 0)]);
     request.session_id = 5;
-    let response = fixture.data.fetch.handle(request, 17).await;
+    let Fetched { response, .. } = fixture.data.fetch.handle(request, 17).await;
     assert_eq!(response.error_code, ErrorCode::FetchSessionIdNotFound);
 }
 
@@ -240,4 +242,47 @@ async fn a_fetch_that_is_over_is_forgotten() {
     );
     assert!(dropped.await.is_err());
     assert_eq!(partition.waiting_fetches(), 0);
+}
+
+/// An answer from behind the tail cache holds permits for what it has, no matter how much less or more than that was
+/// asked for; one from the tail cache holds none.
+#[tokio::test(start_paused = true)]
+async fn an_answer_holds_permits_for_its_bytes() {
+    let mut config = Config::default();
+    config.fetch.cold_read_bytes = ByteSize(100_000);
+    let mut fixture = Fixture::with(config).await;
+    let partition = fixture.topic("t").await;
+    let topic = partition.topic();
+    let large = batch(&[&[7; 60_000]]);
+    commit(&partition, large.clone()).await;
+    let cached = fixture.data.fetch.handle(request(topic, &[(0, 0)]), 17).await;
+    assert!(cached.memory.is_empty());
+    let journal = fixture.journal();
+    fixture.upload(journal, Lsn(1), true).await;
+    fixture.restart().await;
+    fixture.opened(topic, 0).await;
+    let memory = fixture.data.fetch.cold_bytes.clone();
+    let mut small = request(topic, &[(0, 0)]);
+    small.max_bytes = 1000;
+    for asked in [request(topic, &[(0, 0)]), small.clone()] {
+        let fetched = fixture.data.fetch.handle(asked, 17).await;
+        assert_eq!(memory.in_use_bytes(), large.len() as u64);
+        drop(fetched.memory);
+        assert_eq!(memory.in_use_bytes(), 0);
+    }
+    // With no room for the rest of the batch it is read again when there is.
+    let held = memory.try_acquire(50_000).unwrap();
+    let mut fetching = Box::pin(fixture.data.fetch.handle(small, 17));
+    let early = fixture
+        .data
+        .runtime
+        .clock
+        .timeout(Duration::from_secs(5), &mut fetching);
+    assert!(early.await.is_err(), "answered without memory for it");
+    drop(held);
+    let fetched = fetching.await;
+    assert_eq!(
+        fetched.memory.iter().map(BytePermit::bytes).sum::<u64>(),
+        large.len() as u64
+    );
 }

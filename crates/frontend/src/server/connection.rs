@@ -4,11 +4,13 @@
 //! a client sends ends at worst this connection, with one log line. Does not own: the order rules (`pipeline`), frames
 //! (`frame`), what a request does (`dispatch`).
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Buf as _;
-use tailwater_kafka::{ApiKey, CodecError, Reader, Request, RequestHeader};
+use tailwater_kafka::{ApiKey, CodecError, Frame, Reader, Request, RequestHeader};
 use tailwater_runtime::clock::Instant;
 use tailwater_runtime::{BytePermit, ByteSemaphore, CancellationToken};
 use tokio::io::AsyncWriteExt as _;
@@ -46,6 +48,8 @@ enum Closed {
     Malformed(#[from] CodecError),
     #[error("the answer can't be written: {0}")]
     Write(#[source] std::io::Error),
+    #[error("the client took nothing of an answer's remaining {unsent_bytes} bytes for {after:?}")]
+    Stalled { unsent_bytes: usize, after: Duration },
     /// The handler has said why, or the client isn't to be told.
     #[error("nothing can be answered")]
     NoAnswer,
@@ -200,7 +204,10 @@ impl Connection {
         } = header;
         if api == ApiKey::ApiVersions && !api.versions().contains(version) {
             let answer = api_versions::unsupported(correlation_id)?;
-            return Ok(Work::Whole(Box::pin(std::future::ready(Answer::Frame(answer)))));
+            return Ok(Work::Whole(Box::pin(std::future::ready(Answer::Frame(
+                answer,
+                Vec::new(),
+            )))));
         }
         let request = Request::decode(api, version, body)?;
         let context = RequestContext {
@@ -224,14 +231,32 @@ async fn answer(shared: &Shared, finished: Finished, write: &mut WriteHalf<'_>) 
         permit,
     } = finished;
     match answer {
-        Answer::Frame(mut frame) => {
+        Answer::Frame(frame, memory) => {
             shared.metrics.sent_bytes.inc_by(frame.remaining() as u64);
-            write.write_all_buf(&mut frame).await.map_err(Closed::Write)?;
+            write_whole(shared, frame, write).await?;
+            drop(memory);
         }
         Answer::Nothing => {}
         Answer::Close => return Err(Closed::NoAnswer),
     }
     drop(permit);
     shared.metrics.answered(api, shared.handlers.clock().now() - began_at);
+    Ok(())
+}
+
+/// Writes until the client has stopped taking it for too long: others may be waiting for the memory that it takes.
+async fn write_whole(shared: &Shared, mut frame: Frame, write: &mut WriteHalf<'_>) -> Result<(), Closed> {
+    let (clock, after) = (shared.handlers.clock(), shared.config.stall_timeout.as_duration());
+    while frame.has_remaining() {
+        match clock.timeout(after, write.write_buf(&mut frame)).await {
+            Ok(Ok(0)) => return Err(Closed::Write(ErrorKind::WriteZero.into())),
+            Ok(Ok(_written)) => {}
+            Ok(Err(error)) => return Err(Closed::Write(error)),
+            Err(_elapsed) => {
+                let unsent_bytes = frame.remaining();
+                return Err(Closed::Stalled { unsent_bytes, after });
+            }
+        }
+    }
     Ok(())
 }

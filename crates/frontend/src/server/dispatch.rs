@@ -18,7 +18,7 @@ use super::quiet::Quiet;
 use crate::admin;
 use crate::config::TopicsConfig;
 use crate::data::Data;
-use crate::fetch::FetchHandler;
+use crate::fetch::{FetchHandler, Fetched};
 use crate::group::{self, Groups};
 use crate::metadata::{self, AutoCreate, ProducerIdPool, TopicCreator};
 use crate::partition::Partitions;
@@ -199,7 +199,13 @@ impl Handlers {
         let view = || self.view.snapshot();
         match request {
             Request::Produce(_) => Answer::Close,
-            Request::Fetch(asked) => encode(correlation_id, version, &self.fetch.handle(asked, version).await),
+            Request::Fetch(asked) => {
+                let Fetched { response, memory } = self.fetch.handle(asked, version).await;
+                match encode(correlation_id, version, &response) {
+                    Answer::Frame(frame, _) => Answer::Frame(frame, memory),
+                    other => other,
+                }
+            }
             Request::ApiVersions(asked) => to.answer(&api_versions::handle(version, &asked)),
             Request::Metadata(asked) => to.answer_with(metadata::metadata(here, context, asked)).await,
             Request::ListOffsets(asked) => to.answer_with(metadata::list_offsets(here, context, asked)).await,
@@ -251,7 +257,7 @@ impl To<'_> {
 /// A response that its version can't say is a fault of ours, and this client's alone.
 fn encode<R: ResponseMessage>(correlation_id: i32, version: i16, response: &R) -> Answer {
     match encode_response(correlation_id, version, response) {
-        Ok(frame) => Answer::Frame(frame),
+        Ok(frame) => Answer::Frame(frame, Vec::new()),
         Err(error) => {
             let api: ApiKey = R::API;
             tracing::error!(%api, version, %error, "an answer can't be encoded");

@@ -15,7 +15,8 @@ use tailwater_runtime::clock::Instant;
 
 /// What a request came to.
 pub(super) enum Answer {
-    Frame(Frame),
+    /// With the permits for the memory that it takes, if that is counted: given back when it has been written.
+    Frame(Frame, Vec<BytePermit>),
     /// The client waits for none (acks=0).
     Nothing,
     /// The connection is to be closed: nothing else can be said.

@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::client::Server;
 use crate::config::Config;
+use crate::testing::{batch, commit};
 
 fn frame(key: i16, version: i16, body: &[u8]) -> BytesMut {
     let mut frame = BytesMut::new();
@@ -146,6 +147,80 @@ async fn a_request_that_stalls_gives_its_memory_back() {
     assert_eq!(answer.error_code, ErrorCode::None);
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(idle.ask(3, &named()).await.error_code, ErrorCode::None);
+}
+
+const LARGE: i32 = 32 << 20;
+
+/// A partition with more than sockets take up unread, none of it in the tail cache, and room for one answer with it.
+async fn large_answers(stall_timeout: Millis) -> Server {
+    let mut config = Config::default();
+    config.cache.tail_bytes = ByteSize::kib(64);
+    config.fetch.cold_read_bytes = ByteSize::mib(55);
+    config.server.stall_timeout = stall_timeout;
+    let server = Server::with(config).await;
+    let partition = server.fixture.topic("t").await;
+    let four_mib = vec![7; 4 << 20];
+    for _ in 0..8 {
+        commit(&partition, batch(&[&four_mib])).await;
+    }
+    server
+}
+
+fn fetch_all() -> FetchRequest {
+    FetchRequest {
+        min_bytes: 1,
+        max_bytes: LARGE,
+        topics: vec![FetchTopic {
+            topic: "t".into(),
+            partitions: vec![FetchPartition {
+                partition_max_bytes: LARGE,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+/// What an answer takes is counted until the client has it; then the next one is read, on this connection or another.
+#[tokio::test]
+async fn answers_are_counted_until_they_are_written() {
+    let server = large_answers(Millis::seconds(30)).await;
+    let (mut slow, mut other) = (server.connect().await, server.connect().await);
+    let first = slow.send(4, &fetch_all()).await;
+    let memory = &server.fixture.data.fetch.cold_bytes;
+    while memory.in_use_bytes() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let second = slow.send(4, &fetch_all()).await;
+    let others = other.send(4, &fetch_all()).await;
+    let early = tokio::time::timeout(Duration::from_millis(300), other.frame()).await;
+    assert!(early.is_err(), "read without memory for it");
+    for id in [first, second] {
+        assert_eq!(slow.receive::<FetchRequest>(id, 4).await.responses.len(), 1);
+        if id == first {
+            assert_eq!(other.receive::<FetchRequest>(others, 4).await.responses.len(), 1);
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(memory.in_use_bytes(), 0);
+}
+
+/// A client that stops taking its answer keeps the memory for it from others no longer than the stall timeout.
+#[tokio::test]
+async fn an_answer_that_stalls_gives_its_memory_back() {
+    let server = large_answers(Millis(300)).await;
+    let (mut stalled, mut other) = (server.connect().await, server.connect().await);
+    stalled.send(4, &fetch_all()).await;
+    let memory = &server.fixture.data.fetch.cold_bytes;
+    while memory.in_use_bytes() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let fetch = fetch_all();
+    let answer = other.ask(4, &fetch);
+    let answer = tokio::time::timeout(Duration::from_secs(20), answer).await;
+    assert_eq!(answer.expect("answered").responses.len(), 1);
+    assert!(stalled.frame().await.is_none(), "the rest of the answer is given up");
 }
 
 /// At shutdown the requests that have begun are answered, and then every connection is closed.
