@@ -2,7 +2,8 @@
 //!
 //! Takes commands in order, decides them one after the other on its own state, makes as many as are there durable in one
 //! batch, then publishes, answers and hands out effects, in this order. If the store fails, its state goes back to what is
-//! published, and nobody has seen anything.
+//! published, and nobody has seen anything. A store that found no room is read again; one that failed otherwise ends the
+//! process.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use super::settle::Settler;
 use crate::state::{
     Changes, Effect, Limits, MAX_BYTES, MAX_KEYS, State, Step, Timers, Tx, View, journals, nodes, objects, streams,
 };
-use crate::store::{MetadataStore, Pair, StoreError};
+use crate::store::{MetadataStore, Pair, StoreError, Write};
 
 /// How often leases and deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -47,10 +48,18 @@ pub struct Driver {
     pub metrics: Metrics,
     pub runtime: Runtime,
     pub batch: Batch,
-    /// The store failed, and can't be read yet: what it has is unknown.
-    pub lost: bool,
+    pub standing: Standing,
     /// An unwritable store has been reported.
     pub reported: bool,
+}
+
+/// What the store can be used for.
+pub enum Standing {
+    Works,
+    /// For nothing until it is found out whether this batch happened.
+    Lost(Changes),
+    /// For nothing any more: the process ends.
+    Broken,
 }
 
 /// Steps that become durable together.
@@ -116,8 +125,14 @@ impl Driver {
         if now.saturating_duration_since(due) > STALL {
             self.timers.stalled(now);
         }
-        if self.lost && self.reload().await.is_none() {
-            return;
+        match self.standing {
+            Standing::Works => {}
+            Standing::Lost(_) => {
+                if self.reload().await.is_none() {
+                    return;
+                }
+            }
+            Standing::Broken => return,
         }
         for chore in CHORES {
             loop {
@@ -137,11 +152,7 @@ impl Driver {
     /// Carries out a step on the driver's own state and adds it to the batch; one that has no room left is committed before.
     /// Answers whether it was added.
     async fn add(&mut self, step: Step, reply: Option<Reply>) -> bool {
-        let encoded: BTreeMap<_, _> = step
-            .changes
-            .iter()
-            .map(|(key, record)| (*key, record.as_ref().map(|record| record.encode(*key))))
-            .collect();
+        let encoded = encode(&step.changes);
         let bytes = encoded.values().map(bytes_of).sum::<usize>();
         if encoded.len() > MAX_KEYS || bytes > MAX_BYTES {
             let keys = encoded.len();
@@ -178,12 +189,13 @@ impl Driver {
             self.perform(batch.effects);
             return true;
         }
-        let writes = std::mem::take(&mut batch.encoded)
-            .into_iter()
-            .map(|(key, value)| (key.to_bytes(), value))
-            .collect();
+        let writes = writes(std::mem::take(&mut batch.encoded));
         let began = self.now();
-        let committed = self.store.commit(writes).await;
+        let committed = match self.standing {
+            Standing::Works => self.store.commit(writes).await,
+            Standing::Lost(_) => Err(unusable(Kind::Throttled, "it ran out of room, and can't go on yet")),
+            Standing::Broken => Err(unusable(Kind::Unavailable, "it is broken")),
+        };
         self.metrics.batch(self.now().saturating_duration_since(began));
         match committed {
             Ok(()) => {
@@ -214,16 +226,23 @@ impl Driver {
         });
         let outcome = match error.outcome {
             Outcome::DidNotHappen => Outcome::DidNotHappen,
-            Outcome::Unknown => match self.reload().await {
-                Some(version) if version == wanted => {
-                    // `reload` has shown it already, as a state without changes.
-                    batch.answer(None);
-                    self.perform(batch.effects);
-                    return true;
+            Outcome::Unknown if error.is_final() => {
+                self.break_off(&error);
+                Outcome::Unknown
+            }
+            Outcome::Unknown => {
+                self.standing = Standing::Lost(std::mem::take(&mut batch.changes));
+                match self.reload().await {
+                    Some(version) if version == wanted => {
+                        // `reload` has shown it already, as a state without changes.
+                        batch.answer(None);
+                        self.perform(batch.effects);
+                        return true;
+                    }
+                    Some(_) => Outcome::DidNotHappen,
+                    None => Outcome::Unknown,
                 }
-                Some(_) => Outcome::DidNotHappen,
-                None => Outcome::Unknown,
-            },
+            }
         };
         let answer = if error.kind == Kind::Throttled && outcome == Outcome::DidNotHappen {
             Error::Throttled(error.to_string())
@@ -235,29 +254,30 @@ impl Driver {
         false
     }
 
-    /// Reads the store anew after a failure of unknown outcome, and shows what it has. `None` while it can't be read.
+    /// Reads the store anew after a failure of unknown outcome, and shows what it has. `None` while it can't be read, or has
+    /// the lost batch and can't be made to keep it.
     async fn reload(&mut self) -> Option<MetadataVersion> {
-        self.lost = true;
         let loaded = match self.store.load().await.map(decode) {
             Ok(Ok(records)) => State::of(records),
             Ok(Err(error)) => {
-                self.runtime
-                    .tasks
-                    .fail("driver", &format!("metadata store: {error}"), 1);
+                self.end(&format!("metadata store: {error}"));
                 return None;
             }
             Err(error) => {
-                tracing::debug!(%error, "the metadata store can't be opened yet");
+                self.not_yet(&error);
                 return None;
             }
         };
         let (version, shown) = (loaded.version(), self.published.read(State::version));
         if version < shown {
             let reason = format!("the metadata store is at version {version}, {shown} was durable");
-            self.runtime.tasks.fail("driver", &reason, 1);
+            self.end(&reason);
             return None;
         }
-        self.lost = false;
+        if version > shown {
+            self.write_again().await?;
+        }
+        self.standing = Standing::Works;
         if version > shown {
             self.published.replace(loaded.clone());
             for (journal, record) in journals::all(&loaded) {
@@ -268,6 +288,37 @@ impl Driver {
         }
         self.state = loaded;
         Some(version)
+    }
+
+    /// Makes the lost batch durable, which was read: what can be read may be in memory only. It is the whole of it, and has
+    /// values, not differences: writing it twice changes nothing.
+    async fn write_again(&mut self) -> Option<()> {
+        let Standing::Lost(changes) = &self.standing else {
+            return None;
+        };
+        let written = self.store.commit(writes(encode(changes))).await;
+        written.map_err(|error| self.not_yet(&error)).ok()
+    }
+
+    fn not_yet(&mut self, error: &StoreError) {
+        if error.is_final() {
+            self.break_off(error);
+        } else {
+            tracing::debug!(%error, "the metadata store can't go on yet");
+        }
+    }
+
+    /// Ends the process, without another look at the store: it would find what may never reach the disk
+    /// (docs/design.md section 4, rule 9).
+    fn break_off(&mut self, error: &StoreError) {
+        self.end(&format!(
+            "{error}; a failed write or sync is not repeated, since its pages may be lost"
+        ));
+    }
+
+    fn end(&mut self, reason: &str) {
+        self.standing = Standing::Broken;
+        self.runtime.tasks.fail("driver", reason, 1);
     }
 
     fn now(&self) -> Instant {
@@ -314,6 +365,16 @@ pub fn decode(pairs: Vec<Pair>) -> Result<Vec<(Key, Record)>, FormatError> {
     pairs.into_iter().map(record).collect()
 }
 
+fn encode(changes: &Changes) -> BTreeMap<Key, Option<Vec<u8>>> {
+    let value = |(key, record): (&Key, &Option<Record>)| (*key, record.as_ref().map(|record| record.encode(*key)));
+    changes.iter().map(value).collect()
+}
+
+fn writes(encoded: BTreeMap<Key, Option<Vec<u8>>>) -> Vec<Write> {
+    let write = |(key, value): (Key, Option<Vec<u8>>)| (key.to_bytes(), value);
+    encoded.into_iter().map(write).collect()
+}
+
 fn refuse(reply: Option<Reply>, error: Error) {
     match reply {
         Some(reply) => (reply.send)(Some(error)),
@@ -325,6 +386,15 @@ fn unwritable(outcome: Outcome) -> Error {
     Error::Unavailable {
         detail: "metadata can't be changed at the moment".to_owned(),
         outcome,
+    }
+}
+
+/// Why nothing is written to a store that doesn't work.
+fn unusable(kind: Kind, detail: &str) -> StoreError {
+    StoreError {
+        kind,
+        outcome: Outcome::DidNotHappen,
+        detail: detail.to_owned(),
     }
 }
 

@@ -20,7 +20,7 @@ use tailwater_runtime::{Policy, Runtime};
 use tailwater_types::{ClusterId, ControllerEpoch};
 
 use self::commands::{Commands, queue};
-use self::driver::{Batch, Driver, decode};
+use self::driver::{Batch, Driver, Standing, decode};
 use self::metrics::Metrics;
 use self::published::Published;
 use self::settle::Settler;
@@ -101,7 +101,7 @@ async fn start_in(
         metrics,
         runtime: runtime.clone(),
         batch: Batch::default(),
-        lost: false,
+        standing: Standing::Works,
         reported: false,
     };
     runtime.tasks.spawn("driver", Policy::FATAL_DRAIN, driver.run(requests));

@@ -77,15 +77,15 @@ async fn keeps_what_was_committed() {
 /// A fault of unknown outcome stops the store until it is loaded, and the load says what happened.
 #[tokio::test]
 async fn a_lost_outcome_is_found_by_loading() {
-    for happened in [false, true] {
+    for written in [false, true] {
         let faults = Faults::default();
         let mut store = FaultyStore::new(MemoryStore::default(), faults.clone());
-        faults.add(Fault::Lost { happened });
+        faults.add(Fault::Lost { written });
         let error = store.commit(vec![put(1, b"a")]).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::Unknown);
         let error = store.commit(vec![put(2, b"b")]).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::DidNotHappen);
-        assert_eq!(store.load().await.unwrap().len(), usize::from(happened));
+        assert_eq!(store.load().await.unwrap().len(), usize::from(written));
         store.commit(vec![put(2, b"b")]).await.unwrap();
     }
 }

@@ -30,14 +30,16 @@ pub trait MetadataStore: Send {
     /// All keys with their values, in ascending order of keys: every batch that was answered, and no part of any other, but
     /// possibly the whole of one whose outcome was unknown.
     ///
-    /// It is called first, and again after every error of unknown outcome: a store may have to be opened anew before it
-    /// goes on. Until then [`MetadataStore::commit`] refuses.
+    /// It is called first, and again after an error of unknown outcome that isn't final: a store may have to be opened anew
+    /// before it goes on. Until then [`MetadataStore::commit`] refuses. What is found of such a batch counts as durable only
+    /// once it was committed again.
     async fn load(&mut self) -> Result<Vec<Pair>, StoreError>;
 
     /// Makes a batch durable, all of it or nothing. Not cancellation-safe.
     ///
     /// # Errors
-    /// Whether it happened is in [`StoreError::outcome`]; if that is unknown, [`MetadataStore::load`] tells.
+    /// Whether it happened is in [`StoreError::outcome`]; if that is unknown, [`MetadataStore::load`] tells, unless it
+    /// [is final](StoreError::is_final).
     async fn commit(&mut self, batch: Vec<Write>) -> Result<(), StoreError>;
 
     /// Ends the use: another may open it. What was answered needs no closing.
@@ -61,5 +63,11 @@ impl StoreError {
 
     pub fn outcome(&self) -> Outcome {
         self.outcome
+    }
+
+    /// Whether the store must not be used again by this process: a write or sync failed for another reason than want of
+    /// room. The pages may count as clean since, so that a repeat succeeds and a read finds what the disk never got.
+    pub fn is_final(&self) -> bool {
+        self.outcome == Outcome::Unknown && self.kind != Kind::Throttled
     }
 }

@@ -4,7 +4,10 @@
 //! - its `flush` is `sync_file_range`, which leaves out metadata and the disk's cache: its log is fdatasynced after it.
 //! - a record above a quarter segment goes to a file of its own, which is never synced: values are stored in pieces that
 //!   stay below it (a tree node has at most 17 of them).
-//! - after one failed write it fails all others until it is opened anew: it is dropped then, and the next load opens it.
+//! - after one write that found no room it fails all others until it is opened anew: it is dropped then, and the next load
+//!   opens it. Any other failed write, and any failed sync, is final: nothing is retried on pages that may be lost.
+//! - it reads its log through the page cache, where pages that failed to be written look as if they had been: before it is
+//!   opened they are dropped, so that it finds what the disk has.
 //! - to be opened it has to write: a ballast file is given up for that, and nothing is accepted until it is back.
 //! - segments are cleaned by its background flusher only, which can't be turned off without its log growing for ever: it
 //!   runs every few seconds. What it flushes early is part of a batch that recovery takes whole or not at all.
@@ -12,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -91,8 +95,13 @@ impl MetadataStore for SledStore {
         };
         let (open, result) = self
             .blocking(move || match open.commit(batch) {
+                Err(error) if error.is_final() => {
+                    // Dropping it would write and sync once more; its lock keeps this process from opening it again.
+                    std::mem::forget(open);
+                    Ok((None, Err(error)))
+                }
                 Err(error) if error.outcome == Outcome::Unknown => {
-                    open.abandon(error.kind == Kind::Throttled);
+                    open.abandon();
                     Ok((None, Err(error)))
                 }
                 result => Ok((Some(open), result)),
@@ -129,6 +138,7 @@ impl Open {
     fn new(options: &SledOptions) -> Result<Self, StoreError> {
         let path = &options.path;
         std::fs::create_dir_all(path).map_err(|error| failed(path, &error))?;
+        forget_cached(path).map_err(|error| failed(path, &error))?;
         let mut ballast = Ballast::new(path.with_extension("ballast"), options.ballast_bytes);
         let db = match open_sled(options) {
             Err(error) if is_full(&error) => {
@@ -184,9 +194,11 @@ impl Open {
         for (key, value) in batch {
             self.add(&mut pieces, key, value);
         }
-        let done = self.db.apply_batch(pieces).and_then(|()| self.db.flush());
-        let done = done.and_then(|_| self.log.sync_data().map_err(sled::Error::from));
-        done.map_err(|error| StoreError {
+        let written = self.db.apply_batch(pieces).and_then(|()| self.db.flush());
+        // Also where there was no room: it tells a write that was refused from pages that were lost later.
+        let synced = self.log.sync_data();
+        synced.map_err(|error| unavailable(Outcome::Unknown, format!("syncing its log: {error}")))?;
+        written.map(drop).map_err(|error| StoreError {
             kind: if is_full(&error) {
                 Kind::Throttled
             } else {
@@ -217,13 +229,11 @@ impl Open {
         }
     }
 
-    /// Drops a sled that has failed; it does no more I/O by itself. With `make_room` the ballast goes too.
-    fn abandon(self, make_room: bool) {
+    /// Drops a sled that found no room, which does no more I/O by itself, and the ballast.
+    fn abandon(self) {
         let Self { db, mut ballast, .. } = self;
         drop(db);
-        if make_room {
-            ballast.release();
-        }
+        ballast.release();
     }
 }
 
@@ -245,6 +255,26 @@ fn open_sled(options: &SledOptions) -> sled::Result<sled::Db> {
     opened
 }
 
+/// Drops the cached pages of sled's files, so that what is read next is on the disk. A page whose write failed is clean, by
+/// the kernel's count, and would be read back by the process that was told of the failure, or by the next one.
+fn forget_cached(path: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_file() {
+            continue;
+        }
+        let file = File::open(entry.path())?;
+        // Dirty pages, of a process that was killed, stay cached otherwise.
+        file.sync_all()?;
+        // SAFETY: the descriptor is open as long as `file` lives.
+        let errno = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        if errno != 0 {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+    }
+    Ok(())
+}
+
 /// Syncs what sled has made, once after it was opened, and answers with its log.
 fn sync_files(path: &Path) -> io::Result<File> {
     for entry in std::fs::read_dir(path)? {
@@ -262,8 +292,12 @@ fn piece_key(key: &[u8], number: u16) -> Vec<u8> {
 }
 
 fn is_full(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if is_full_disk(error))
+}
+
+fn is_full_disk(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error, sled::Error::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded))
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 fn is_locked(error: &sled::Error) -> bool {
@@ -282,15 +316,28 @@ fn sled_failed(path: &Path, error: sled::Error) -> StoreError {
     } else {
         error.to_string()
     };
+    // Opening it writes and syncs: if that failed, the file may have lost pages.
+    let outcome = match &error {
+        sled::Error::Io(_) if !is_locked(&error) => Outcome::Unknown,
+        _ => Outcome::DidNotHappen,
+    };
     StoreError {
         kind,
-        outcome: Outcome::DidNotHappen,
+        outcome,
         detail: format!("{}: {detail}", path.display()),
     }
 }
 
 fn failed(path: &Path, error: &io::Error) -> StoreError {
-    unavailable(Outcome::DidNotHappen, format!("{}: {error}", path.display()))
+    StoreError {
+        kind: if is_full_disk(error) {
+            Kind::Throttled
+        } else {
+            Kind::Unavailable
+        },
+        outcome: Outcome::Unknown,
+        detail: format!("{}: {error}", path.display()),
+    }
 }
 
 fn foreign(detail: String) -> StoreError {

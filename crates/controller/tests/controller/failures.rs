@@ -1,5 +1,7 @@
 //! A store that refuses, fails, and leaves it open whether something happened.
 
+use std::time::Duration;
+
 use tailwater_controller::store::{Fault, MemoryStore, MetadataStore};
 use tailwater_controller::{Config, Error as StartError, start, start_with};
 use tailwater_rpc::Error;
@@ -30,21 +32,21 @@ async fn a_refusal_changes_nothing() {
     assert_eq!(topic_names(&cluster.snapshot(frontend).await), ["a"]);
 }
 
-/// After a failure of unknown outcome the store is read: what happened is answered as a success, what didn't as a failure that
-/// didn't happen, and a restart shows the same.
+/// When the room ends at an unknown point the store is read: what was written is made durable and answered as a success, what
+/// wasn't as a failure that didn't happen, and a restart after a power failure shows the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_outcome_is_found_out() {
-    for happened in [false, true] {
+    for written in [false, true] {
         let mut cluster = Cluster::start().await;
         let frontend = cluster.frontend(1).await;
-        cluster.faults.add(Fault::Lost { happened });
+        cluster.faults.add(Fault::Lost { written });
         let answer = cluster.controller.create_topic(frontend, topic("a", 3)).await;
         match answer {
-            Ok(_) => assert!(happened),
-            Err(error) => assert!(!happened && error.outcome() == Outcome::DidNotHappen),
+            Ok(_) => assert!(written),
+            Err(error) => assert!(!written && error.outcome() == Outcome::DidNotHappen),
         }
         let shown = cluster.snapshot(frontend).await;
-        assert_eq!(topic_names(&shown).len(), usize::from(happened));
+        assert_eq!(topic_names(&shown).len(), usize::from(written));
         cluster.restart().await;
         assert_eq!(cluster.snapshot(frontend).await, shown);
     }
@@ -54,11 +56,11 @@ async fn a_lost_outcome_is_found_out() {
 /// never sees versions with a gap. The repeat of a registration that had happened gives the same epoch.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_store_comes_back() {
-    for happened in [false, true] {
-        let cluster = Cluster::start().await;
+    for written in [false, true] {
+        let mut cluster = Cluster::start().await;
         let frontend = cluster.frontend(1).await;
         let mut watch = cluster.controller.watch(frontend).await.unwrap();
-        cluster.faults.add(Fault::Lost { happened });
+        cluster.faults.add(Fault::Lost { written });
         cluster.faults.add(Fault::Load);
         cluster.faults.add(Fault::Load);
         let unknown = cluster
@@ -89,9 +91,62 @@ async fn an_unreadable_store_comes_back() {
         }
         assert_eq!(
             last == Some(shown),
-            !happened,
+            !written,
             "a state of which no changes are known ends a watch"
         );
+        let shown = cluster.snapshot(frontend).await;
+        cluster.restart().await;
+        assert_eq!(cluster.snapshot(frontend).await, shown, "on the disk too");
+    }
+}
+
+/// What was written as the room ended is neither shown nor answered before it could be written again, and nothing else gets in
+/// between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_batch_is_written_again_before_it_is_shown() {
+    let mut cluster = Cluster::start().await;
+    let frontend = cluster.frontend(1).await;
+    let before = cluster.snapshot(frontend).await;
+    cluster.faults.add(Fault::Lost { written: true });
+    // The repeat finds no room, and at the next look at the store again none.
+    cluster.faults.add(Fault::Full);
+    cluster.faults.add(Fault::Lost { written: true });
+    let unknown = cluster.controller.create_topic(frontend, topic("a", 3)).await;
+    assert_eq!(unknown.unwrap_err().outcome(), Outcome::Unknown);
+    let refused = cluster.controller.create_topic(frontend, topic("b", 3)).await;
+    assert!(matches!(refused, Err(Error::Throttled(_))), "{refused:?}");
+    assert_eq!(cluster.snapshot(frontend).await, before);
+    until(async || cluster.controller.create_topic(frontend, topic("c", 3)).await.ok()).await;
+    let shown = cluster.snapshot(frontend).await;
+    assert_eq!(topic_names(&shown), ["a", "c"]);
+    cluster.restart().await;
+    assert_eq!(cluster.snapshot(frontend).await, shown);
+}
+
+/// A write or sync that failed for another reason than want of room ends the process, whether it is found at the batch, at its
+/// repeat or on opening: the batch is neither answered as a success nor shown, though a read would find it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_is_not_repeated() {
+    let (lost, broken) = (Fault::Lost { written: true }, Fault::Broken { written: true });
+    for faults in [&[broken][..], &[lost, broken], &[lost, Fault::BrokenLoad]] {
+        let mut cluster = Cluster::start().await;
+        let frontend = cluster.frontend(1).await;
+        let before = cluster.snapshot(frontend).await;
+        for fault in faults {
+            cluster.faults.add(*fault);
+        }
+        let unknown = cluster.controller.create_topic(frontend, topic("a", 3)).await;
+        assert_eq!(unknown.unwrap_err().outcome(), Outcome::Unknown, "{faults:?}");
+        let wait = Duration::from_secs(5);
+        let fatal = tokio::time::timeout(wait, cluster.tasks.fatal()).await.unwrap();
+        assert!(fatal.reason.contains("is not repeated"), "{fatal}");
+        // Longer than it takes until the store would be looked at again.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let refused = cluster.controller.create_topic(frontend, topic("b", 3)).await;
+        assert_eq!(refused.unwrap_err().outcome(), Outcome::DidNotHappen);
+        assert_eq!(cluster.snapshot(frontend).await, before);
+        cluster.restart().await;
+        assert_eq!(cluster.snapshot(frontend).await, before, "{faults:?}");
     }
 }
 

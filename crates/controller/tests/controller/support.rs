@@ -91,6 +91,8 @@ pub struct Cluster {
     pub memory: MemoryStore,
     pub faults: Faults,
     pub config: Config,
+    /// Of the process that runs now.
+    pub tasks: TaskGroup,
 }
 
 impl Cluster {
@@ -101,7 +103,9 @@ impl Cluster {
     pub async fn start_with(config: Config) -> Self {
         let (memory, faults, wal) = (MemoryStore::default(), Faults::default(), Arc::default());
         let device = DeviceId::from_bytes([9; 16]);
-        let controller = launch(&config, &memory, &faults, device, &wal).await;
+        let runtime = runtime();
+        let tasks = runtime.tasks.clone();
+        let controller = launch(&config, &memory, &faults, device, &wal, runtime).await;
         Self {
             controller,
             wal,
@@ -109,13 +113,17 @@ impl Cluster {
             memory,
             faults,
             config,
+            tasks,
         }
     }
 
     /// Another process over the same store; the one before is gone as after a kill.
     pub async fn restart(&mut self) {
         self.controller.shutdown().await;
-        self.controller = launch(&self.config, &self.memory, &self.faults, self.device, &self.wal).await;
+        let runtime = runtime();
+        self.tasks = runtime.tasks.clone();
+        let (config, memory, faults) = (&self.config, &self.memory, &self.faults);
+        self.controller = launch(config, memory, faults, self.device, &self.wal, runtime).await;
     }
 
     pub async fn register(&self, node: NodeId, tier: Tier, incarnation: u128) -> Caller {
@@ -192,10 +200,11 @@ async fn launch(
     faults: &Faults,
     device: DeviceId,
     wal: &Arc<FakeWal>,
+    runtime: Runtime,
 ) -> Arc<ControllerService> {
     let store: Box<dyn MetadataStore> = Box::new(FaultyStore::new(memory.clone(), faults.clone()));
     let wals = Arc::new(Directory(device, wal.clone()));
-    start_with(config.clone(), store, wals, runtime()).await.unwrap()
+    start_with(config.clone(), store, wals, runtime).await.unwrap()
 }
 
 pub fn runtime() -> Runtime {
