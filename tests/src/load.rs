@@ -1,5 +1,6 @@
 //! The Python scripts of `clients/`: run, fed, and their verdicts taken.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -69,6 +70,27 @@ impl Load {
     pub fn acked(&self) -> usize {
         let history = std::fs::read_to_string(&self.history).unwrap_or_default();
         history.lines().filter(|line| line.starts_with("A ")).count()
+    }
+
+    /// The highest acknowledged offset of each partition, as far as the history is written.
+    pub fn last_acked(&self) -> BTreeMap<i32, i64> {
+        let history = std::fs::read_to_string(&self.history).unwrap_or_default();
+        let whole = history.rfind('\n').map_or("", |end| &history[..end]);
+        let mut last = BTreeMap::new();
+        for line in whole.lines().filter_map(|line| line.strip_prefix("A ")) {
+            let numbers: Vec<i64> = line
+                .split(' ')
+                .map(|number| number.parse().expect("a number"))
+                .collect();
+            let [_worker, partition, _number, offset] = numbers[..] else {
+                panic!("an acknowledgement: {line}")
+            };
+            let highest = last
+                .entry(i32::try_from(partition).expect("a partition"))
+                .or_insert(offset);
+            *highest = offset.max(*highest);
+        }
+        last
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -52,7 +52,7 @@ fn settle(python: &std::path::Path, mut server: Server, load: Load) {
 #[test]
 fn a_full_device_holds_producers_back() {
     let Some(python) = python("device full") else { return };
-    let mut server = Server::new(CONFIG).allow("object").allow("upload");
+    let mut server = Server::new(CONFIG).allow("object").allow("upload").allow("no room");
     server.start();
     let mut load = Load::start(&python, &server.bootstrap(), &server.folder().join("history"), &[]);
     let (objects, away) = (server.data().join("objects"), server.folder().join("objects.away"));
@@ -71,7 +71,7 @@ fn a_full_object_store_holds_producers_back() {
     let Some(python) = python("object store full") else {
         return;
     };
-    let server = Server::new(CONFIG).allow("object").allow("upload");
+    let server = Server::new(CONFIG).allow("object").allow("upload").allow("no room");
     let store = server.folder().join("small");
     let Some(tmpfs) = Tmpfs::mount("object store full", &store, 24 * MIB) else {
         return;
@@ -96,6 +96,7 @@ fn a_full_metadata_volume_is_survived() {
     let mut server = Server::new(CONFIG)
         .allow("controller")
         .allow("upload")
+        .allow("no room")
         .allow("metadata");
     let Some(tmpfs) = Tmpfs::mount("metadata volume full", &server.data().join("controller"), 64 * MIB) else {
         return;
