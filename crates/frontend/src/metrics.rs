@@ -12,6 +12,7 @@ pub struct JournalMetrics {
     pub entry_bytes: Histogram,
     pub in_flight_bytes: IntGauge,
     pub credit_waits: IntCounter,
+    pub appends_waiting: IntGauge,
 }
 
 impl JournalMetrics {
@@ -30,6 +31,10 @@ impl JournalMetrics {
             credit_waits: metrics.counter(
                 "tailwater_frontend_credit_waits_total",
                 "Appends that waited for the WAL's credit",
+            ),
+            appends_waiting: metrics.gauge(
+                "tailwater_frontend_appends_waiting",
+                "Appends that wait for the WAL's credit now; for long only when its device is full",
             ),
         }
     }

@@ -12,6 +12,7 @@ use tailwater_rpc::wal::WalDirectory;
 use tokio::sync::watch;
 
 use super::Journal;
+use super::room::Room;
 use super::writer::Limits;
 use crate::config::JournalConfig;
 use crate::metrics::JournalMetrics;
@@ -28,6 +29,7 @@ pub struct Keeper {
     wals: Arc<dyn WalDirectory>,
     limits: Limits,
     metrics: JournalMetrics,
+    room: Arc<Room>,
     current: watch::Sender<Option<Arc<Journal>>>,
 }
 
@@ -42,6 +44,7 @@ impl Keeper {
             wals,
             limits,
             metrics,
+            room: Arc::default(),
             current: watch::Sender::new(None),
         }
     }
@@ -89,6 +92,7 @@ impl Keeper {
             self.session.clone(),
             self.wals.clone(),
             self.metrics.clone(),
+            self.room.clone(),
         )
         .await
     }

@@ -6,8 +6,10 @@
 //! append either commits or the leadership ends.
 
 mod keeper;
+mod room;
 mod writer;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +19,14 @@ use tailwater_rpc::Error;
 use tailwater_rpc::controller::JournalGrant;
 use tailwater_rpc::wal::{AppendSender, AppendState, AppendStream, OpenJournal, WalDirectory, entry_cost};
 use tailwater_runtime::clock::Instant;
+use tailwater_runtime::telemetry::IntGauge;
 use tailwater_types::{DeviceId, JournalId, Kind, Lsn, Offset};
 use tokio::sync::{Notify, Semaphore, TryAcquireError, watch};
 
 use crate::metrics::JournalMetrics;
 use crate::partition::Partition;
 use crate::session::Session;
+use room::{LONG_WAIT, Room};
 use writer::{Cut, Limits, Writer, units_of};
 
 pub(crate) use keeper::{Current, Keeper};
@@ -45,6 +49,7 @@ pub struct Journal {
     /// Told when an entry was refused.
     refused: Notify,
     metrics: JournalMetrics,
+    room: Arc<Room>,
 }
 
 struct State {
@@ -83,6 +88,7 @@ impl Journal {
         session: Session,
         wals: Arc<dyn WalDirectory>,
         metrics: JournalMetrics,
+        room: Arc<Room>,
     ) -> Result<(Arc<Self>, watch::Receiver<AppendState>), Error> {
         let [device] = grant.ensemble[..] else {
             let found = grant.ensemble.len();
@@ -119,6 +125,7 @@ impl Journal {
             state: Mutex::new(state),
             refused: Notify::new(),
             metrics,
+            room,
         };
         journal.advance(&progress.borrow());
         Ok((Arc::new(journal), progress))
@@ -138,23 +145,36 @@ impl Journal {
     /// [`NoCredit`].
     pub async fn reserve(self: &Arc<Self>, bytes: usize, deadline: Instant) -> Result<Reservation, NoCredit> {
         if let Some(reservation) = self.try_reserve(bytes)? {
+            self.room.is_there();
             return Ok(reservation);
         }
         self.metrics.credit_waits.inc();
         let units = units_of(bytes) as u32;
-        let acquired = self
-            .session
-            .clock()
-            .timeout_at(deadline, self.credit.acquire_many(units))
-            .await;
-        match acquired {
-            Ok(Ok(permit)) => {
-                permit.forget();
-                Ok(self.reservation(units))
+        let clock = self.session.clock();
+        let waiting = Waiting::new(&self.metrics.appends_waiting);
+        let mut long_at = clock.now() + LONG_WAIT;
+        let mut acquire = pin!(self.credit.acquire_many(units));
+        let mut is_long = false;
+        let acquired = loop {
+            match clock.timeout_at(deadline.min(long_at), &mut acquire).await {
+                Ok(acquired) => break acquired,
+                Err(_elapsed) if deadline <= long_at => return Err(NoCredit::TimedOut),
+                Err(_elapsed) => {
+                    is_long = true;
+                    long_at += LONG_WAIT;
+                    // While detached it isn't room that is wanting.
+                    if self.state.lock().sender.is_some() {
+                        self.room.is_lacking(clock.now(), self.metrics.appends_waiting.get());
+                    }
+                }
             }
-            Ok(Err(_closed)) => Err(NoCredit::Ended),
-            Err(_elapsed) => Err(NoCredit::TimedOut),
+        };
+        acquired.map_err(|_closed| NoCredit::Ended)?.forget();
+        drop(waiting);
+        if !is_long || self.metrics.appends_waiting.get() == 0 {
+            self.room.is_there();
         }
+        Ok(self.reservation(units))
     }
 
     /// As [`Journal::reserve`], without waiting and without overtaking a waiter.
@@ -359,6 +379,22 @@ impl Journal {
 impl Reservation {
     fn spend(mut self) -> u32 {
         std::mem::take(&mut self.units)
+    }
+}
+
+/// Counts an append that waits, until it is dropped.
+struct Waiting<'a>(&'a IntGauge);
+
+impl<'a> Waiting<'a> {
+    fn new(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -6,8 +6,9 @@ use tailwater_types::{LeaderEpoch, Lsn};
 
 use super::*;
 use crate::config::Config;
+use crate::metrics::JournalMetrics;
 use crate::session::EXIT_FENCED;
-use crate::testing::{Fixture, START_MS, append, batch, commit, idempotent, values_from};
+use crate::testing::{Fixture, START_MS, append, batch, commit, idempotent, to_append, values_from};
 
 #[allow(clippy::disallowed_methods, reason = "a test's own task")]
 fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
@@ -120,6 +121,32 @@ async fn an_append_without_credit_assigns_nothing() {
     }
     let end = partition.log_end();
     assert_eq!(commit(&partition, batch(&[b"after"])).await, end);
+}
+
+/// Appends that wait for room are counted while they do, whether they get it or give up; the gauge comes back to 0, and
+/// what waited for long is appended when there is room.
+#[tokio::test(start_paused = true)]
+async fn appends_that_wait_for_room_are_counted() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let waiting = JournalMetrics::new(&fixture.runtime.metrics).appends_waiting;
+    fixture.wal.hold();
+    let large = value(1, 1 << 20);
+    while append(&partition, batch(&[&large])).await.is_ok() {}
+    assert_eq!(waiting.get(), 0, "one has given up");
+    let clock = &fixture.runtime.clock;
+    let patient = Append {
+        deadline: clock.now() + Duration::from_secs(10),
+        ..to_append(batch(&[&large]))
+    };
+    let release = async {
+        clock.sleep(Duration::from_secs(5)).await;
+        assert_eq!(waiting.get(), 1);
+        fixture.wal.release();
+    };
+    let (appended, ()) = tokio::join!(partition.append(patient), release);
+    appended.unwrap().committed().await.unwrap();
+    assert_eq!(waiting.get(), 0);
 }
 
 /// When the WAL goes away and comes back, what was in flight is sent again: it commits once, in order, at its offsets.

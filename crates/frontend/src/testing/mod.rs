@@ -231,17 +231,21 @@ pub(crate) fn idempotent(sequence: i32, count: i32) -> BytesMut {
 
 /// Appends a batch and doesn't wait for its commit.
 pub(crate) async fn append(partition: &Arc<Partition>, batch: BytesMut) -> Result<Appended, AppendError> {
+    partition.append(to_append(batch)).await
+}
+
+/// An append of a batch that waits for a second.
+pub(crate) fn to_append(batch: BytesMut) -> Append {
     let header = batch::validate(&batch).expect("a good batch");
     let bytes = batch.len();
-    let append = Append {
+    Append {
         header,
         batch,
         backing_bytes: bytes,
         shared_bytes: bytes,
         log_append_time: false,
         deadline: tokio::time::Instant::now() + Duration::from_secs(1),
-    };
-    partition.append(append).await
+    }
 }
 
 /// Appends a batch, waits for its commit, and answers its base offset.
