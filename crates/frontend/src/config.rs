@@ -221,14 +221,14 @@ impl ServerConfig {
     /// # Errors
     /// What is wrong with the addresses.
     pub fn advertised(&self) -> Result<(&str, u16), String> {
-        let (listen_host, listen_port) = host_and_port("server.listen", &self.listen)?;
+        let (listen_host, listen_port) = host_and_port("frontend.server.listen", &self.listen)?;
         if !self.advertise.is_empty() {
-            return host_and_port("server.advertise", &self.advertise);
+            return host_and_port("frontend.server.advertise", &self.advertise);
         }
         if WILDCARDS.contains(&listen_host) {
             let listen = &self.listen;
             return Err(format!(
-                "server.listen is {listen}: server.advertise must say what clients connect to"
+                "frontend.server.listen is {listen}: frontend.server.advertise must say what clients connect to"
             ));
         }
         Ok((listen_host, listen_port))
@@ -238,18 +238,18 @@ impl ServerConfig {
         self.advertised()?;
         if self.max_request < ByteSize::kib(1) || self.max_request > ByteSize::mib(2047) {
             return Err(format!(
-                "server.max_request is {}, 1KiB to 2047MiB are possible",
+                "frontend.server.max_request is {}, 1KiB to 2047MiB are possible",
                 self.max_request
             ));
         }
         if self.request_memory < self.max_request {
             let (memory, request) = (self.request_memory, self.max_request);
             return Err(format!(
-                "server.request_memory is {memory}, but one request may have {request}"
+                "frontend.server.request_memory is {memory}, but one request may have {request}"
             ));
         }
         if self.max_pipelined_requests == 0 {
-            return Err("server.max_pipelined_requests is 0: nothing could be produced".to_owned());
+            return Err("frontend.server.max_pipelined_requests is 0: nothing could be produced".to_owned());
         }
         Ok(())
     }
@@ -273,7 +273,9 @@ impl TopicsConfig {
     fn validate(self) -> Result<(), String> {
         match self.partitions {
             1.. => Ok(()),
-            partitions => Err(format!("topics.partitions is {partitions}, at least 1 is needed")),
+            partitions => Err(format!(
+                "frontend.topics.partitions is {partitions}, at least 1 is needed"
+            )),
         }
     }
 }
@@ -283,17 +285,17 @@ impl GroupsConfig {
         if self.offsets_topic_partitions < 1 {
             let partitions = self.offsets_topic_partitions;
             return Err(format!(
-                "groups.offsets_topic_partitions is {partitions}, at least 1 is needed"
+                "frontend.groups.offsets_topic_partitions is {partitions}, at least 1 is needed"
             ));
         }
         if self.min_session_timeout > self.max_session_timeout {
             let (min, max) = (self.min_session_timeout, self.max_session_timeout);
             return Err(format!(
-                "groups.min_session_timeout is {min}, above groups.max_session_timeout, {max}"
+                "frontend.groups.min_session_timeout is {min}, above frontend.groups.max_session_timeout, {max}"
             ));
         }
         if self.max_size == 0 {
-            return Err("groups.max_size is 0: no group could have a member".to_owned());
+            return Err("frontend.groups.max_size is 0: no group could have a member".to_owned());
         }
         Ok(())
     }
@@ -312,33 +314,37 @@ impl Config {
         self.server.validate()?;
         self.topics.validate()?;
         self.groups.validate()?;
-        at_least("journal.entry_bytes", self.journal.entry_bytes, ByteSize::kib(4))?;
-        at_least("cache.object_bytes", self.cache.object_bytes, ByteSize::mib(1))?;
         at_least(
-            "cache.object_in_flight_bytes",
+            "frontend.journal.entry_bytes",
+            self.journal.entry_bytes,
+            ByteSize::kib(4),
+        )?;
+        at_least("frontend.cache.object_bytes", self.cache.object_bytes, ByteSize::mib(1))?;
+        at_least(
+            "frontend.cache.object_in_flight_bytes",
             self.cache.object_in_flight_bytes,
             ByteSize::mib(1),
         )?;
         at_least(
-            "produce.max_decompressed_bytes",
+            "frontend.produce.max_decompressed_bytes",
             self.produce.max_decompressed_bytes,
             ByteSize::mib(1),
         )?;
-        at_least("fetch.max_bytes", self.fetch.max_bytes, ByteSize::kib(1))?;
+        at_least("frontend.fetch.max_bytes", self.fetch.max_bytes, ByteSize::kib(1))?;
         at_least(
-            "fetch.cold_read_bytes",
+            "frontend.fetch.cold_read_bytes",
             self.fetch.cold_read_bytes,
             self.fetch.max_bytes,
         )?;
         if self.journal.entry_bytes > ByteSize::mib(64) {
             return Err(format!(
-                "journal.entry_bytes is {}, at most 64MiB is allowed",
+                "frontend.journal.entry_bytes is {}, at most 64MiB is allowed",
                 self.journal.entry_bytes
             ));
         }
         if self.node.heartbeat_interval < Millis(10) {
             return Err(format!(
-                "node.heartbeat_interval is {}, at least 10ms is needed",
+                "frontend.node.heartbeat_interval is {}, at least 10ms is needed",
                 self.node.heartbeat_interval
             ));
         }
@@ -357,7 +363,10 @@ mod tests {
         assert_eq!(config.validate(), Ok(()));
         config.fetch.cold_read_bytes = ByteSize::mib(1);
         let error = config.validate().unwrap_err();
-        assert_eq!(error, "fetch.cold_read_bytes is 1MiB, at least 55MiB is needed");
+        assert_eq!(
+            error,
+            "frontend.fetch.cold_read_bytes is 1MiB, at least 55MiB is needed"
+        );
     }
 
     /// Clients are told the listening address unless another is set; a wildcard is never told.
@@ -390,11 +399,11 @@ mod tests {
         };
         assert_eq!(
             refused(|config| config.server.request_memory = ByteSize::mib(1)),
-            "server.request_memory is 1MiB, but one request may have 160MiB"
+            "frontend.server.request_memory is 1MiB, but one request may have 160MiB"
         );
         assert!(refused(|config| config.server.max_pipelined_requests = 0).contains("max_pipelined_requests"));
-        assert!(refused(|config| config.topics.partitions = 0).contains("topics.partitions"));
+        assert!(refused(|config| config.topics.partitions = 0).contains("frontend.topics.partitions"));
         assert!(refused(|config| config.groups.min_session_timeout = Millis::seconds(9999)).contains("session"));
-        assert!(refused(|config| config.groups.max_size = 0).contains("groups.max_size"));
+        assert!(refused(|config| config.groups.max_size = 0).contains("frontend.groups.max_size"));
     }
 }

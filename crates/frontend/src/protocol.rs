@@ -33,7 +33,12 @@ pub(crate) struct Protocol {
 /// # Errors
 /// The address is taken, or not one of this machine.
 pub(crate) async fn bind(config: &ServerConfig) -> io::Result<Bound> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("server.listen {}: {error}", config.listen));
+    let named = |error: io::Error| {
+        io::Error::new(
+            error.kind(),
+            format!("frontend.server.listen {}: {error}", config.listen),
+        )
+    };
     let socket = TcpListener::bind(&config.listen).await.map_err(named)?;
     let port = socket.local_addr()?.port();
     let (host, advertised_port) = config.advertised().map_err(io::Error::other)?;
