@@ -20,7 +20,7 @@ $(VENV)/.ready: tests/clients/requirements.txt
 
 # Everything, 10,000 records a client and 3 rounds of kill -9.
 test: $(VENV)/.ready
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast
 
 # The same clients and kills with 100,000 records and 20 rounds.
 test-long: $(VENV)/.ready

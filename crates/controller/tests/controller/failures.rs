@@ -10,12 +10,15 @@ use tailwater_types::*;
 
 use crate::support::*;
 
+/// Sorted: a snapshot has topics in the order of their ids, which are random.
 fn topic_names(update: &MetadataUpdate) -> Vec<String> {
     let name = |change: &MetadataChange| match change {
         MetadataChange::Topic(topic) => Some(topic.name.clone()),
         _ => None,
     };
-    update.changes.iter().filter_map(name).collect()
+    let mut names: Vec<_> = update.changes.iter().filter_map(name).collect();
+    names.sort();
+    names
 }
 
 /// A refused change is seen by nobody, and the next one succeeds.
