@@ -97,6 +97,9 @@ fn machine(figures: &mut Figures) -> Result<()> {
         &raw::write_and_flush(&file)?,
     );
     figures.add_percentiles("machine: loopback echo of 100 bytes", &raw::loopback_echo()?);
+    let [copy, receive] = raw::copy_and_receive_cpu()?;
+    figures.add("machine: one copy in memory", copy, "CPU-s/GB");
+    figures.add("machine: receive from a loopback socket", receive, "CPU-s/GB");
     let [first, again] = raw::buffered_write_cpu(&file, WARM_GIGABYTES)?;
     figures.add(
         "machine: buffered write + fsync, first touch of memory",

@@ -77,8 +77,43 @@ pub fn buffered_write_cpu(path: &Path, gigabytes: usize) -> Result<[f64; 2]> {
     Ok(found)
 }
 
+/// CPU seconds a gigabyte of copying memory, and of receiving from a loopback socket in pieces of 1 MiB: the two units that
+/// most of a server's work is made of. A machine that is shared or slow shows here.
+pub fn copy_and_receive_cpu() -> Result<[f64; 2]> {
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let gigabytes = (STEPS * STEP_BYTES) as f64 / 1e9;
+    // Larger than the caches, and touched once before.
+    let (from, mut to) = (vec![1_u8; 64 * STEP_BYTES], vec![0_u8; 64 * STEP_BYTES]);
+    to.copy_from_slice(&from);
+    let before = thread_cpu_seconds();
+    for _ in 0..STEPS / 64 {
+        std::hint::black_box(&mut to).copy_from_slice(std::hint::black_box(&from));
+    }
+    let copy = (thread_cpu_seconds() - before) / gigabytes;
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut client = TcpStream::connect(listener.local_addr()?)?;
+    let (mut peer, _) = listener.accept()?;
+    let sender = std::thread::spawn(move || (0..STEPS).try_for_each(|_| client.write_all(&from[..STEP_BYTES])));
+    let before = thread_cpu_seconds();
+    while peer.read(&mut to[..STEP_BYTES])? > 0 {}
+    let receive = (thread_cpu_seconds() - before) / gigabytes;
+    sender.join().expect("it only sends")?;
+    Ok([copy, receive])
+}
+
 fn own_cpu_seconds() -> Result<f64> {
     super::cpu_seconds(std::process::id())
+}
+
+/// CPU time of the calling thread.
+fn thread_cpu_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a struct of the kind that the call fills.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(result, 0, "every Linux has this clock");
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+    return time.tv_sec as f64 + time.tv_nsec as f64 / 1e9;
 }
 
 /// A block at a time into a file whose blocks have been written before.
