@@ -251,7 +251,7 @@ macro_rules! structure {
         }
 
         /// The attributes of the fields, by the fields' names.
-        #[allow(non_upper_case_globals)]
+        #[allow(non_upper_case_globals, reason = "the constant is named after the field it describes")]
         impl $name {
             $(const $field: $crate::message::Field = field!(
                 $crate::message::Field::new(concat!(stringify!($name), ".", stringify!($field)));
