@@ -43,6 +43,7 @@ impl Session {
             cluster: None,
             incarnation: runtime.random.u128(),
             endpoints: Vec::new(),
+            address: None,
             device: None,
         };
         let mut backoff = Backoff::default();

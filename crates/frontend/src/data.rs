@@ -5,11 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailwater_rpc::controller::{Controller, Endpoint};
+use tailwater_rpc::controller::Controller;
 use tailwater_rpc::wal::WalDirectory;
 use tailwater_runtime::{ByteSemaphore, Policy, Runtime, ZstdPool};
 use tailwater_store::{ObjectReader, ObjectStorage, ReaderOptions, Services as StoreServices};
-use tailwater_types::NodeId;
 
 use crate::cache::TailCache;
 use crate::config::Config;
@@ -18,7 +17,7 @@ use crate::journal::{Current, Keeper};
 use crate::metrics::{CacheMetrics, JournalMetrics, PartitionMetrics, RequestMetrics};
 use crate::partition::{Partitions, Services};
 use crate::produce::ProduceHandler;
-use crate::session::Session;
+use crate::session::{Identity, Session};
 use crate::view::{View, follow};
 
 /// How long shutdown waits for the controller to hear of it.
@@ -38,20 +37,19 @@ pub struct Data {
 }
 
 impl Data {
-    /// Registers the node under `endpoints`, then opens a journal and the partitions in the background.
+    /// Registers the node, then opens a journal and the partitions in the background.
     ///
     /// # Errors
     /// As [`Session::register`].
     pub async fn start(
         config: Config,
-        node: NodeId,
-        endpoints: Vec<Endpoint>,
+        identity: Identity,
         controller: Controller,
         wals: Arc<dyn WalDirectory>,
         storage: Arc<dyn ObjectStorage>,
         runtime: Runtime,
     ) -> Result<Self, tailwater_rpc::Error> {
-        let session = Session::register(controller, node, endpoints, runtime.clone()).await?;
+        let session = Session::register(controller, identity, runtime.clone()).await?;
         let view = View::new();
         let metrics = &runtime.metrics;
         let zstd = Arc::new(zstd_pool(&config, &runtime));

@@ -16,6 +16,7 @@ use tailwater_types::{Kind, NodeId, Outcome};
 use crate::config::Config;
 use crate::data::Data;
 use crate::protocol::{Protocol, bind};
+use crate::session::Identity;
 
 /// How long tasks may take to end that have nothing to wait for.
 const TASKS_END: Duration = Duration::from_secs(5);
@@ -54,13 +55,14 @@ impl Error {
     }
 }
 
-/// Takes the listening address, registers, and serves clients from then on; journal and partitions open in the background.
+/// Takes the listening address, registers (`address` is that of this node's gRPC port, if it has one), and serves clients from then on; journal and partitions open in the background.
 ///
 /// # Errors
 /// [`Error`]: nothing runs.
 pub async fn start(
     config: Config,
     node: NodeId,
+    address: Option<String>,
     controller: Controller,
     wals: Arc<dyn WalDirectory>,
     storage: Arc<dyn ObjectStorage>,
@@ -70,8 +72,12 @@ pub async fn start(
     let runtime = runtime.child("frontend");
     // First the address: what clients are told of it goes into the registration.
     let bound = bind(&config.server).await.map_err(Error::Listen)?;
-    let endpoints = vec![bound.endpoint.clone()];
-    let data = Data::start(config, node, endpoints, controller, wals, storage, runtime).await;
+    let identity = Identity {
+        node,
+        endpoints: vec![bound.endpoint.clone()],
+        address,
+    };
+    let data = Data::start(config, identity, controller, wals, storage, runtime).await;
     let data = data.map_err(Error::Register)?;
     let protocol = Protocol::start(bound, &data).map_err(Error::Listen)?;
     Ok(Frontend { data, protocol })

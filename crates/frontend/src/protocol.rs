@@ -44,6 +44,7 @@ pub(crate) async fn bind(config: &ServerConfig) -> io::Result<Bound> {
     let (host, advertised_port) = config.advertised().map_err(io::Error::other)?;
     let port = if advertised_port == 0 { port } else { advertised_port };
     let endpoint = Endpoint {
+        listener: "PLAINTEXT".to_owned(),
         host: host.to_owned(),
         port,
     };

@@ -22,6 +22,16 @@ pub const EXIT_FENCED: i32 = 70;
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
+/// Who a node is, and where it is reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub node: NodeId,
+    /// Its Kafka listeners.
+    pub endpoints: Vec<Endpoint>,
+    /// Its gRPC port ([`RegisterNode::address`]).
+    pub address: Option<String>,
+}
+
 /// One registration of this node; clones share it.
 #[derive(Clone)]
 pub struct Session {
@@ -42,22 +52,23 @@ struct Inner {
 }
 
 impl Session {
-    /// Registers `node` under `endpoints`, trying again while the controller can't answer.
+    /// Registers the node, trying again while the controller can't answer.
     ///
     /// # Errors
     /// What trying again can't mend: another tier under this id, another cluster.
-    pub async fn register(
-        controller: Controller,
-        node: NodeId,
-        endpoints: Vec<Endpoint>,
-        runtime: Runtime,
-    ) -> Result<Self, Error> {
+    pub async fn register(controller: Controller, identity: Identity, runtime: Runtime) -> Result<Self, Error> {
+        let Identity {
+            node,
+            endpoints,
+            address,
+        } = identity;
         let request = RegisterNode {
             node,
             tier: Tier::Frontend,
             cluster: None,
             incarnation: runtime.random.u128(),
             endpoints,
+            address,
             device: None,
         };
         let mut retry = Backoff::new(runtime.clock.clone(), runtime.random.clone(), RETRY_FIRST, RETRY_MAX);

@@ -135,13 +135,14 @@ impl Standalone {
             .await
             .context("the controller can't start")?;
         let ports = Controller::of(controller.clone());
-        let wal = tailwater_wal::start(config.wal.clone(), WAL, ports.nodes.clone(), runtime.clone())
+        let wal = tailwater_wal::start(config.wal.clone(), WAL, None, ports.nodes.clone(), runtime.clone())
             .await
             .context("the WAL can't start")?;
         wals.set(wal.device(), wal.clone());
         let frontend = tailwater_frontend::start(
             config.frontend.clone(),
             FRONTEND,
+            None,
             ports.clone(),
             wals.clone(),
             storage.clone(),

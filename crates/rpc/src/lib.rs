@@ -7,6 +7,7 @@
 
 pub mod controller;
 mod error;
+pub mod grpc;
 pub mod wal;
 
 pub use error::Error;

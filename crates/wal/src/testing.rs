@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tailwater_format::entry::{Entry, Slice, SliceHeader, SliceKind};
 use tailwater_kafka::batch::{BatchBuilder, assign};
 use tailwater_rpc::controller::{
-    Caller, Heartbeat, HeartbeatAnswer, MetadataUpdate, NodeState, Nodes, RegisterNode, Registration,
+    Caller, Heartbeat, HeartbeatAnswer, MetadataUpdate, NodeInfo, NodeState, Nodes, RegisterNode, Registration,
 };
 use tailwater_rpc::wal::{OpenJournal, SealJournal, TrimJournal};
 use tailwater_rpc::{Error, Result, Stream};
@@ -182,6 +182,10 @@ impl Nodes for FakeNodes {
     }
 
     async fn watch(&self, _: Caller) -> Result<Stream<Arc<MetadataUpdate>>> {
+        Err(Error::Internal("not needed".to_owned()))
+    }
+
+    async fn watch_nodes(&self) -> Result<Stream<Vec<NodeInfo>>> {
         Err(Error::Internal("not needed".to_owned()))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tailwater_rpc::controller::{
     Caller, Catalog, CommitObjects, CommitSource, CreatedTopic, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo,
-    Journals, Lease, LeaseRef, MetadataUpdate, NewTopic, NodeState, Nodes, Objects, OpenStream, OpenedStream,
+    Journals, Lease, LeaseRef, MetadataUpdate, NewTopic, NodeInfo, NodeState, Nodes, Objects, OpenStream, OpenedStream,
     PrepareObjects, PreparedObject, ProducerIds, RegisterNode, Registration, StreamObjects, StreamUpload, TaskKind,
     Tasks, Work,
 };
@@ -232,6 +232,10 @@ impl Nodes for Cluster {
     }
 
     async fn watch(&self, _: Caller) -> Result<Stream<Arc<MetadataUpdate>>> {
+        Err(unasked())
+    }
+
+    async fn watch_nodes(&self) -> Result<Stream<Vec<NodeInfo>>> {
         Err(unasked())
     }
 }

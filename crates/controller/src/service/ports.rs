@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use tailwater_rpc::controller::{
     Caller, Catalog, CommitObjects, CreatedTopic, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals,
-    Lease, LeaseRef, MetadataUpdate, NewTopic, Nodes, Objects, OpenStream, OpenedStream, PrepareObjects,
+    Lease, LeaseRef, MetadataUpdate, NewTopic, NodeInfo, Nodes, Objects, OpenStream, OpenedStream, PrepareObjects,
     PreparedObject, ProducerIds, RegisterNode, Registration, StreamObjects, StreamUpload, TaskKind, Tasks, Work,
 };
 use tailwater_rpc::{Result, Stream};
@@ -47,6 +48,30 @@ impl Nodes for ControllerService {
     async fn watch(&self, caller: Caller) -> Result<Stream<Arc<MetadataUpdate>>> {
         self.published.read(|state| nodes::check(state, caller))?;
         Ok(self.published.watch())
+    }
+
+    async fn watch_nodes(&self) -> Result<Stream<Vec<NodeInfo>>> {
+        let published = self.published.clone();
+        let versions = published.versions();
+        let first: Option<Vec<NodeInfo>> = None;
+        let changes = futures::stream::unfold(
+            (versions, published, first),
+            |(mut versions, published, seen)| async move {
+                loop {
+                    versions.borrow_and_update();
+                    let nodes: Vec<_> = published.read(|state| {
+                        nodes::nodes(state)
+                            .map(|(id, record)| update::node_info(id, record))
+                            .collect()
+                    });
+                    if seen.as_ref() != Some(&nodes) {
+                        return Some((Ok(nodes.clone()), (versions, published, Some(nodes))));
+                    }
+                    versions.changed().await.ok()?;
+                }
+            },
+        );
+        Ok(changes.boxed())
     }
 }
 

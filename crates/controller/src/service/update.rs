@@ -90,8 +90,9 @@ fn touched_streams(state: &State, changes: &Changes) -> BTreeSet<StreamId> {
     touched
 }
 
-fn node_info(node: NodeId, record: &NodeRecord) -> NodeInfo {
-    let endpoint = |(host, port): &(String, u16)| Endpoint {
+pub fn node_info(node: NodeId, record: &NodeRecord) -> NodeInfo {
+    let endpoint = |(listener, host, port): &(String, String, u16)| Endpoint {
+        listener: listener.clone(),
         host: host.clone(),
         port: *port,
     };
@@ -105,6 +106,7 @@ fn node_info(node: NodeId, record: &NodeRecord) -> NodeInfo {
         epoch: record.epoch,
         state: node_state(record.state),
         endpoints: record.endpoints.iter().map(endpoint).collect(),
+        address: record.address.clone(),
         device: record.device,
     }
 }

@@ -96,8 +96,9 @@ pub fn register(tx: &mut Tx<'_>, request: &RegisterNode) -> Result<Registration>
         endpoints: request
             .endpoints
             .iter()
-            .map(|Endpoint { host, port }| (host.clone(), *port))
+            .map(|Endpoint { listener, host, port }| (listener.clone(), host.clone(), *port))
             .collect(),
+        address: request.address.clone(),
         device,
     };
     tx.put_node(node, record);

@@ -223,6 +223,7 @@ pub fn request(node: NodeId, tier: Tier, incarnation: u128) -> RegisterNode {
         cluster: None,
         incarnation,
         endpoints: Vec::new(),
+        address: None,
         device: None,
     }
 }

@@ -114,7 +114,8 @@ fn counters(message: CountersMessage) -> Counters {
 }
 
 fn node_message(record: &NodeRecord) -> NodeMessage {
-    let endpoint = |(host, port): &(String, u16)| EndpointMessage {
+    let endpoint = |(listener, host, port): &(String, String, u16)| EndpointMessage {
+        listener: listener.clone(),
         host: host.clone(),
         port: u32::from(*port),
     };
@@ -137,13 +138,14 @@ fn node_message(record: &NodeRecord) -> NodeMessage {
         incarnation: record.incarnation.to_be_bytes().to_vec(),
         endpoints: record.endpoints.iter().map(endpoint).collect(),
         device: record.device.map(|device| device.to_bytes().to_vec()),
+        address: record.address.clone(),
     }
 }
 
 fn node(message: NodeMessage) -> Result<NodeRecord, FormatError> {
     let endpoint = |endpoint: EndpointMessage| {
         let port = u16::try_from(endpoint.port).map_err(|_| invalid(format!("port {}", endpoint.port)))?;
-        Ok((endpoint.host, port))
+        Ok((endpoint.listener, endpoint.host, port))
     };
     Ok(NodeRecord {
         tier: match message.tier {
@@ -173,6 +175,7 @@ fn node(message: NodeMessage) -> Result<NodeRecord, FormatError> {
             .device
             .map(|device| uuid(&device).map(DeviceId::from_bytes))
             .transpose()?,
+        address: message.address,
     })
 }
 

@@ -34,6 +34,8 @@ pub struct EndpointMessage {
     pub host: String,
     #[prost(uint32, tag = "2")]
     pub port: u32,
+    #[prost(string, tag = "3")]
+    pub listener: String,
 }
 
 /// A registration: a node under one of its epochs.
@@ -61,6 +63,8 @@ pub struct NodeMessage {
     pub endpoints: Vec<EndpointMessage>,
     #[prost(bytes = "vec", optional, tag = "7")]
     pub device: Option<Vec<u8>>,
+    #[prost(string, optional, tag = "8")]
+    pub address: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

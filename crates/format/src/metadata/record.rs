@@ -52,8 +52,10 @@ pub struct NodeRecord {
     pub state: NodeState,
     /// Of the process that was given the epoch.
     pub incarnation: u128,
-    /// Host and port of each Kafka listener.
-    pub endpoints: Vec<(String, u16)>,
+    /// Name, host and port of each Kafka listener.
+    pub endpoints: Vec<(String, String, u16)>,
+    /// HOST:PORT of its gRPC port, if it has one.
+    pub address: Option<String>,
     pub device: Option<DeviceId>,
 }
 

@@ -60,8 +60,9 @@ fn samples() -> Vec<(Key, Record)> {
                 granted: true,
                 state: NodeState::ControlledShutdown,
                 incarnation: 0x0102,
-                endpoints: vec![("localhost".to_owned(), 9092)],
+                endpoints: vec![("PLAINTEXT".to_owned(), "localhost".to_owned(), 9092)],
                 device: Some(device),
+                address: Some("wal-0:9470".to_owned()),
             })),
         ),
         (

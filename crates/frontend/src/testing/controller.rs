@@ -226,6 +226,7 @@ impl Nodes for FakeController {
             epoch: inner.node_epoch,
             state: NodeState::Active,
             endpoints: request.endpoints,
+            address: None,
             device: None,
         };
         inner.nodes.insert(request.node, info.clone());
@@ -248,6 +249,10 @@ impl Nodes for FakeController {
             controller_epoch: ControllerEpoch(1),
             state: NodeState::Active,
         })
+    }
+
+    async fn watch_nodes(&self) -> Result<Stream<Vec<NodeInfo>>> {
+        Err(Error::Internal("not needed".to_owned()))
     }
 
     async fn watch(&self, caller: Caller) -> Result<Stream<Arc<MetadataUpdate>>> {

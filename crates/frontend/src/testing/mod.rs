@@ -23,6 +23,7 @@ pub(crate) use wal::FakeWal;
 use crate::config::Config;
 use crate::data::Data;
 use crate::partition::{Append, AppendError, Appended, Partition};
+use crate::session::Identity;
 
 /// When tests begin, on the wall clock.
 pub(crate) const START_MS: i64 = 1_700_000_000_000;
@@ -172,22 +173,18 @@ async fn start_data(
     storage: &Arc<dyn ObjectStorage>,
     runtime: &Runtime,
 ) -> Data {
-    let endpoint = Endpoint {
-        host: "localhost".to_owned(),
-        port: 9092,
+    let identity = Identity {
+        node: NodeId(1),
+        endpoints: vec![Endpoint {
+            listener: "PLAINTEXT".to_owned(),
+            host: "localhost".to_owned(),
+            port: 9092,
+        }],
+        address: None,
     };
     let controller = Controller::of(Arc::new(controller.clone()));
     let (wals, storage) = (Arc::new(wal.clone()), storage.clone());
-    let data = Data::start(
-        config,
-        NodeId(1),
-        vec![endpoint],
-        controller,
-        wals,
-        storage,
-        runtime.clone(),
-    )
-    .await;
+    let data = Data::start(config, identity, controller, wals, storage, runtime.clone()).await;
     data.expect("registered")
 }
 

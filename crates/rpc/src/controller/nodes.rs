@@ -32,6 +32,10 @@ pub trait Nodes: Send + Sync {
     /// A snapshot of the metadata, then each change in order. If the versions that arrive have a gap
     /// (`update.previous` isn't the last one's version), the caller starts again.
     async fn watch(&self, caller: Caller) -> Result<Stream<Arc<MetadataUpdate>>>;
+
+    /// Everybody who is or was registered, now and again after each change of it; slow receivers miss some and see the
+    /// last. Open to those who are not registered (yet): it is how the tiers find each other.
+    async fn watch_nodes(&self) -> Result<Stream<Vec<NodeInfo>>>;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,9 +45,11 @@ pub enum Tier {
     Compactor,
 }
 
-/// Where Kafka clients reach a frontend.
+/// Where Kafka clients that came through one listener reach a frontend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
+    /// The listener's name (Kafka's listener name); a client is told of addresses under the name that it came through.
+    pub listener: String,
     pub host: String,
     pub port: u16,
 }
@@ -58,6 +64,8 @@ pub struct RegisterNode {
     pub incarnation: u128,
     /// Kafka listeners of a frontend.
     pub endpoints: Vec<Endpoint>,
+    /// HOST:PORT at which other tiers reach the node's gRPC port; `None`: it has none, or all tiers are one process.
+    pub address: Option<String>,
     pub device: Option<DeviceReport>,
 }
 
@@ -128,6 +136,8 @@ pub struct NodeInfo {
     pub epoch: NodeEpoch,
     pub state: NodeState,
     pub endpoints: Vec<Endpoint>,
+    /// See [`RegisterNode::address`].
+    pub address: Option<String>,
     pub device: Option<DeviceId>,
 }
 

@@ -25,13 +25,14 @@ use crate::{Config, Error};
 /// The most that is written before those who wait are answered.
 const GROUP_BYTES: u64 = 4 << 20;
 
-/// Starts a WAL node on the file that the configuration names.
+/// Starts a WAL node on the file that the configuration names; `address` is where other tiers reach it ([`RegisterNode::address`]).
 ///
 /// # Errors
 /// What was found and what was expected; nobody has been served then, and a device that isn't this node's is unchanged.
 pub async fn start(
     config: Config,
     node: NodeId,
+    address: Option<String>,
     nodes: Arc<dyn Nodes>,
     runtime: Runtime,
 ) -> Result<Arc<WalService>, Error> {
@@ -44,7 +45,7 @@ pub async fn start(
         blocking(&runtime, move || open_file(&path, capacity, first)).await??
     };
     let device: Arc<dyn Device> = Arc::new(file);
-    start_on(device, name, config, node, nodes, runtime).await
+    start_on(device, name, config, node, address, nodes, runtime).await
 }
 
 /// Starts a WAL node on a device that is open; `name` is what messages call it.
@@ -56,6 +57,7 @@ pub async fn start_on(
     name: String,
     config: Config,
     node: NodeId,
+    address: Option<String>,
     nodes: Arc<dyn Nodes>,
     runtime: Runtime,
 ) -> Result<Arc<WalService>, Error> {
@@ -79,7 +81,7 @@ pub async fn start_on(
             "the device keeps the size that it was made with"
         );
     }
-    let (registration, granted) = register(&log.name, &superblock, nodes.as_ref(), &runtime).await?;
+    let (registration, granted) = register(&log.name, &superblock, address, nodes.as_ref(), &runtime).await?;
     let superblocks = {
         let (log, cluster) = (log.clone(), registration.cluster);
         blocking(&runtime, move || log.grant(superblocks, cluster, granted)).await??
@@ -108,6 +110,7 @@ pub async fn start_on(
 async fn register(
     name: &str,
     found: &Superblock,
+    address: Option<String>,
     nodes: &dyn Nodes,
     runtime: &Runtime,
 ) -> Result<(Registration, DeviceEpoch), Error> {
@@ -122,6 +125,7 @@ async fn register(
         cluster: found.cluster,
         incarnation: runtime.random.u128(),
         endpoints: Vec::new(),
+        address,
         device: Some(report),
     };
     let registration = nodes.register(request).await?;

@@ -181,6 +181,7 @@ pub fn request(node: u32, tier: Tier, incarnation: u128) -> RegisterNode {
         cluster: None,
         incarnation,
         endpoints: Vec::new(),
+        address: None,
         device: None,
     }
 }

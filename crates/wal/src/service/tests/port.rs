@@ -39,6 +39,7 @@ impl Node {
             "memory".to_owned(),
             config,
             NODE,
+            None,
             nodes.clone(),
             runtime.clone(),
         )
@@ -372,7 +373,7 @@ async fn a_real_file_goes_round() {
     let (mut lsn, mut head) = (0, 0);
     for _ in 0..3 {
         let runtime = runtime();
-        let wal = start(config.clone(), NODE, nodes.clone(), runtime.clone())
+        let wal = start(config.clone(), NODE, None, nodes.clone(), runtime.clone())
             .await
             .unwrap();
         let mut stream = wal.open_journal(open(1, wal.device())).await.unwrap();

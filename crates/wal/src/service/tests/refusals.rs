@@ -32,6 +32,7 @@ async fn begin(device: &MemoryDevice, node: NodeId, nodes: &Arc<FakeNodes>) -> R
         "memory".to_owned(),
         config,
         node,
+        None,
         nodes.clone(),
         runtime(),
     )
@@ -191,7 +192,7 @@ async fn bad_settings_are_refused() {
         ..Config::default()
     };
     assert!(matches!(
-        start(config, NODE, FakeNodes::new(1), runtime()).await.err(),
+        start(config, NODE, None, FakeNodes::new(1), runtime()).await.err(),
         Some(Error::Config(_))
     ));
 }
@@ -203,7 +204,7 @@ async fn begin_file(path: &Path, nodes: &Arc<FakeNodes>) -> Result<Arc<WalServic
         flush_window: ByteSize(4 << 20),
         ..Config::default()
     };
-    start(config, NODE, nodes.clone(), runtime()).await
+    start(config, NODE, None, nodes.clone(), runtime()).await
 }
 
 /// Files: a foreign one is left as it is, one in use is named, an empty one and none are formatted, a directory is none.

@@ -1,0 +1,10 @@
+//! The ports over gRPC: a client that implements each port, and a server for any implementation of it.
+//!
+//! Owns: the mapping between the ports' structs and `proto/`, deadlines and flow control on the wire. Does not own: what a
+//! call means (the port), nor who calls again (the tiers).
+
+/// What tonic and prost generate from `proto/`.
+#[allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated")]
+pub(crate) mod proto {
+    tonic::include_proto!("tailwater.v1");
+}
