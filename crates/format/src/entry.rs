@@ -26,7 +26,8 @@ use crate::FormatError;
 
 const MAGIC: u32 = u32::from_be_bytes(*b"TWEN");
 const VERSION: u8 = 1;
-const FIXED_BYTES: usize = 32;
+/// Bytes of an encoded entry in front of its slice table.
+pub const FIXED_BYTES: usize = 32;
 const SLICE_BYTES: usize = 48;
 const CRC_AT: usize = 28;
 const WHAT: &str = "journal entry";
@@ -76,7 +77,39 @@ pub struct EntryHeader {
     pub crc: u32,
 }
 
+impl SliceHeader {
+    /// The row of the slice table, as it is stored.
+    pub fn encode(&self) -> Bytes {
+        let mut row = BytesMut::with_capacity(SLICE_BYTES);
+        encode_slice(self, &mut row);
+        row.freeze()
+    }
+
+    /// Reads a row of the slice table.
+    ///
+    /// # Errors
+    /// Whatever makes the bytes no row.
+    pub fn decode(mut row: &[u8]) -> Result<Self, FormatError> {
+        if row.len() != SLICE_BYTES {
+            let detail = format!("a slice's row of {} bytes", row.len());
+            return Err(FormatError::Invalid { what: WHAT, detail });
+        }
+        decode_slice(&mut row)
+    }
+}
+
 impl EntryHeader {
+    /// The encoded entry's length, from its first [`FIXED_BYTES`]: what a receiver makes room for. Nothing is checked yet.
+    ///
+    /// # Errors
+    /// If there are fewer bytes.
+    pub fn announced_bytes(start: &[u8]) -> Result<usize, FormatError> {
+        require(start, FIXED_BYTES)?;
+        let slices = u16::from_be_bytes([start[6], start[7]]);
+        let body = u32::from_be_bytes([start[24], start[25], start[26], start[27]]);
+        Ok(encoded_bytes(usize::from(slices), body as usize))
+    }
+
     /// Bytes of the encoded header with its slice table: where the body begins.
     pub fn header_bytes(&self) -> usize {
         FIXED_BYTES + self.slices.len() * SLICE_BYTES
@@ -378,6 +411,26 @@ mod tests {
         let back = Entry::decode(&bytes).expect("own bytes");
         assert_eq!(back.header(), entry.header());
         assert_eq!(back.chunks(), entry.chunks());
+    }
+
+    /// A receiver knows from the first bytes how much will come.
+    #[test]
+    fn the_length_stands_in_front() {
+        let (_, bytes) = encoded();
+        assert_eq!(EntryHeader::announced_bytes(&bytes[..FIXED_BYTES]), Ok(bytes.len()));
+        assert!(EntryHeader::announced_bytes(&bytes[..FIXED_BYTES - 1]).is_err());
+    }
+
+    /// A row by itself is the table's row, and reads back.
+    #[test]
+    fn a_row_reads_back() {
+        let (entry, bytes) = encoded();
+        let rows = bytes[FIXED_BYTES..].chunks(SLICE_BYTES);
+        for (header, stored) in entry.header().slices.iter().zip(rows) {
+            assert_eq!(header.encode(), stored);
+            assert_eq!(SliceHeader::decode(stored), Ok(*header));
+            assert!(SliceHeader::decode(&stored[1..]).is_err());
+        }
     }
 
     #[test]
