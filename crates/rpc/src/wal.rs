@@ -93,7 +93,8 @@ pub trait AppendSender: Send + Sync {
     /// [`Error::JournalFenced`] once sealed, [`Error::StreamFenced`] for a slice below its stream's minimum epoch,
     /// [`Error::LsnGap`], [`Error::Corrupt`] for another entry under a used LSN, [`Error::Throttled`] beyond the credit,
     /// [`Error::Invalid`] for an entry of another journal or one above [`AppendSender::max_entry_bytes`]; all before
-    /// anything is written.
+    /// anything is written. Over a connection only the last two are answered here; the others come as
+    /// [`AppendState::failed`], and end the stream.
     fn send(&self, entry: Entry, commit: Lsn) -> Result<()>;
 
     /// The largest encoded entry that this device will ever give credit for; a larger one would wait for ever.

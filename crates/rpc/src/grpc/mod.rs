@@ -3,8 +3,10 @@
 //! Owns: the mapping between the ports' structs and `proto/`, deadlines and flow control on the wire. Does not own: what a
 //! call means (the port), nor who calls again (the tiers).
 
-#[allow(dead_code, reason = "the clients and servers that use it follow")]
 mod error;
+mod wal;
+
+pub use wal::{WalClient, WalRoutes};
 
 /// What tonic and prost generate from `proto/`.
 #[allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated")]
