@@ -1,3 +1,6 @@
+mod conformance;
 mod crash;
+mod grpc;
+mod node;
 mod port;
 mod refusals;
