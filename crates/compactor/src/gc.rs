@@ -9,7 +9,6 @@ use tailwater_runtime::telemetry::IntCounterVec;
 use tailwater_store::ObjectStorage;
 use tailwater_types::ObjectId;
 
-use crate::backoff::Backoff;
 use crate::lease;
 use crate::session::Session;
 
@@ -40,9 +39,8 @@ impl Deletes {
     /// Carries out one deletion task after the other until the process stops. One that failed in part is given back as not
     /// done: deleting again what is gone already does no harm.
     pub async fn run(self) {
-        let runtime = self.session.runtime().clone();
-        let stop = runtime.tasks.token();
-        let mut backoff = Backoff::default();
+        let stop = self.session.runtime().tasks.token();
+        let mut retry = self.session.backoff();
         loop {
             let lease = tokio::select! {
                 biased;
@@ -60,14 +58,13 @@ impl Deletes {
                 tracing::debug!(%error, done, "lease of a deletion was not given back: it runs out");
             }
             if done {
-                backoff.succeeded();
+                retry.reset();
                 continue;
             }
-            let pause = backoff.failed(&runtime.random);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = runtime.clock.sleep(pause) => {}
+                () = retry.wait() => {}
             }
         }
     }

@@ -7,7 +7,6 @@ use tailwater_rpc::Error;
 use tailwater_rpc::controller::{Lease, LeaseRef, TaskKind, Work};
 use tokio::sync::watch;
 
-use crate::backoff::Backoff;
 use crate::session::Session;
 
 /// How long the controller may hold a request for a task until there is one.
@@ -19,17 +18,15 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Waits until there is a task of this kind. Dropped at shutdown; a lease that was granted meanwhile runs out.
 pub(crate) async fn next(session: &Session, kind: TaskKind) -> Lease {
-    let runtime = session.runtime();
-    let mut backoff = Backoff::default();
+    let mut retry = session.backoff();
     loop {
         let tasks = &session.controller().tasks;
         match tasks.lease(session.caller(), vec![kind], LEASE_WAIT).await {
             Ok(Some(lease)) => return lease,
-            Ok(None) => backoff.succeeded(),
+            Ok(None) => retry.reset(),
             Err(error) => {
-                let pause = backoff.failed(&runtime.random);
                 tracing::debug!(%error, ?kind, "no task was leased");
-                runtime.clock.sleep(pause).await;
+                retry.wait().await;
             }
         }
     }

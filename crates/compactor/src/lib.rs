@@ -7,7 +7,6 @@
 //! - `upload` takes a journal's entries from its trim LSN to objects, batch by batch.
 //! - `gc` deletes what the controller's deletion tasks name.
 
-mod backoff;
 mod config;
 mod error;
 mod gc;

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tailwater_rpc::controller::{Caller, Controller, Heartbeat, NodeState, RegisterNode, Tier};
 use tailwater_rpc::{Error, Result};
-use tailwater_runtime::Runtime;
+use tailwater_runtime::{Backoff, Runtime};
 use tailwater_types::{ControllerEpoch, Kind, NodeEpoch, NodeId};
-
-use crate::backoff::Backoff;
 
 /// Exit code of a process whose node was fenced.
 const EXIT_FENCED: i32 = 70;
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// One registration; clones share it.
 #[derive(Clone)]
@@ -46,13 +46,13 @@ impl Session {
             address: None,
             device: None,
         };
-        let mut backoff = Backoff::default();
+        let mut retry = runtime.backoff(RETRY_FIRST, RETRY_MAX);
         let registration = loop {
             match controller.nodes.register(request.clone()).await {
                 Ok(registration) => break registration,
                 Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Throttled) => {
                     tracing::info!(%error, "the controller takes no registration yet");
-                    runtime.clock.sleep(backoff.failed(&runtime.random)).await;
+                    retry.wait().await;
                 }
                 Err(error) => return Err(error),
             }
@@ -73,6 +73,11 @@ impl Session {
 
     pub fn runtime(&self) -> &Runtime {
         &self.inner.runtime
+    }
+
+    /// The waits between attempts at one thing.
+    pub fn backoff(&self) -> Backoff {
+        self.inner.runtime.backoff(RETRY_FIRST, RETRY_MAX)
     }
 
     /// What a call made now carries.

@@ -6,7 +6,6 @@
 //! controller's metadata, journals and objects (docs/design.md section 1).
 
 mod admin;
-mod backoff;
 mod cache;
 mod config;
 mod data;

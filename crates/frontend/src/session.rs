@@ -10,11 +10,9 @@ use std::time::Duration;
 
 use tailwater_rpc::Error;
 use tailwater_rpc::controller::{Caller, Controller, Endpoint, Heartbeat, NodeState, RegisterNode, Tier};
-use tailwater_runtime::{Clock, Random, Runtime};
+use tailwater_runtime::{Backoff, Clock, Random, Runtime};
 use tailwater_types::{ClusterId, ControllerEpoch, Kind, NodeEpoch, NodeId};
 use tokio_util::sync::CancellationToken;
-
-use crate::backoff::Backoff;
 
 /// Exit code of a process whose node was fenced.
 pub const EXIT_FENCED: i32 = 70;
@@ -71,7 +69,7 @@ impl Session {
             address,
             device: None,
         };
-        let mut retry = Backoff::new(runtime.clock.clone(), runtime.random.clone(), RETRY_FIRST, RETRY_MAX);
+        let mut retry = runtime.backoff(RETRY_FIRST, RETRY_MAX);
         let registration = loop {
             match controller.nodes.register(request.clone()).await {
                 Ok(registration) => break registration,
@@ -186,7 +184,7 @@ impl Session {
     }
 
     pub(crate) fn backoff(&self, first: Duration, max: Duration) -> Backoff {
-        Backoff::new(self.clock().clone(), self.random().clone(), first, max)
+        self.inner.runtime.backoff(first, max)
     }
 
     fn saw(&self, epoch: ControllerEpoch) {

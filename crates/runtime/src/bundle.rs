@@ -1,6 +1,8 @@
 //! What a tier is handed to run on, in one piece.
 
-use crate::{Clock, Metrics, Random, Tasks};
+use std::time::Duration;
+
+use crate::{Backoff, Clock, Metrics, Random, Tasks};
 
 /// Clock, randomness, tasks and metrics; clones share all four.
 #[derive(Clone)]
@@ -19,5 +21,10 @@ impl Runtime {
             tasks: self.tasks.child(name),
             ..self.clone()
         }
+    }
+
+    /// The waits between attempts at one thing: see [`Backoff::new`].
+    pub fn backoff(&self, first: Duration, max: Duration) -> Backoff {
+        Backoff::new(self.clock.clone(), self.random.clone(), first, max)
     }
 }

@@ -4,6 +4,7 @@
 //! them: tokio's paused time, a seeded generator, memory devices. Does not own: logging set-up, configuration (both
 //! `node`), any format or protocol.
 
+mod backoff;
 mod bundle;
 pub mod clock;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod tasks;
 pub mod telemetry;
 pub mod zstd_pool;
 
+pub use backoff::Backoff;
 pub use bundle::Runtime;
 pub use clock::Clock;
 pub use device::{Device, DeviceError};

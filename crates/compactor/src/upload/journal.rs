@@ -7,15 +7,14 @@ use futures::StreamExt;
 use tailwater_format::entry::Entry;
 use tailwater_rpc::controller::{CommitObjects, CommitSource, CommittedObject, Lease, LeaseRef, Work};
 use tailwater_rpc::wal::{JournalStatus, ReadJournal, Wal, WalStatus};
-use tailwater_runtime::CancellationToken;
 use tailwater_runtime::clock::Instant;
+use tailwater_runtime::{Backoff, CancellationToken};
 use tailwater_types::{DeviceId, JournalId, Kind, Lsn, LsnRange, ObjectId, Outcome};
 use tokio::sync::watch;
 
 use super::plan::{self, Plan};
 use super::shared::{Put, PutFailed, Uploads};
 use super::trigger::{Due, Progress, due};
-use crate::backoff::Backoff;
 use crate::{Error, lease};
 
 /// Prepared objects of failed attempts that the next commit names; the ones beyond expire by themselves.
@@ -83,7 +82,7 @@ struct JournalUpload<'a> {
     last_commit: Instant,
     /// Prepared for attempts that failed.
     abandoned: Vec<ObjectId>,
-    backoff: Backoff,
+    retry: Backoff,
 }
 
 /// What is to be uploaded, as the controller last said.
@@ -126,7 +125,7 @@ impl<'a> JournalUpload<'a> {
             task,
             last_commit: uploads.clock().now(),
             abandoned: Vec::new(),
-            backoff: Backoff::default(),
+            retry: uploads.session.backoff(),
         }
     }
 
@@ -266,7 +265,7 @@ impl<'a> JournalUpload<'a> {
             uploads.states.keep(stream, state);
         }
         uploads.metrics.lag.committed(self.task.journal, lsns.end, entry_bytes);
-        self.backoff.succeeded();
+        self.retry.reset();
         uploads.metrics.attempts.with_label_values(&["ok"]).inc();
         uploads.metrics.bytes.inc_by(object_bytes);
         uploads
@@ -321,7 +320,7 @@ impl<'a> JournalUpload<'a> {
             objects,
             abandoned: std::mem::take(&mut self.abandoned),
         };
-        let mut backoff = Backoff::default();
+        let mut retry = session.backoff();
         let refused = loop {
             let objects = &session.controller().objects;
             match objects.commit_objects(session.caller(), request.clone()).await {
@@ -332,7 +331,7 @@ impl<'a> JournalUpload<'a> {
                 }
                 Err(error) if may_repeat(&error) => {
                     tracing::debug!(%error, journal = %self.task.journal, "commit is repeated");
-                    clock.sleep(backoff.failed(&session.runtime().random)).await;
+                    retry.wait().await;
                 }
                 Err(error) => break error,
             }
@@ -361,9 +360,9 @@ impl<'a> JournalUpload<'a> {
 
     /// Reports a failure; answers how long to wait.
     fn failed(&mut self, error: &Error) -> Duration {
-        let pause = self.backoff.failed(&self.uploads.session.runtime().random);
+        let pause = self.retry.next_pause();
         self.uploads.metrics.attempts.with_label_values(&["failed"]).inc();
-        let (journal, failures) = (self.task.journal, self.backoff.failures());
+        let (journal, failures) = (self.task.journal, self.retry.failures());
         if needs_a_person(error) {
             tracing::error!(%journal, failures, %error, "journal can't be uploaded");
         } else {

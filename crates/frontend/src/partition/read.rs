@@ -10,13 +10,13 @@ use tailwater_kafka::batch::BatchError;
 use tailwater_rpc::Error;
 use tailwater_rpc::controller::ObjectSlice;
 use tailwater_rpc::wal::ReadStream;
+use tailwater_runtime::Backoff;
 use tailwater_store::{ObjectRef, StoreError};
 use tailwater_types::{Kind, Offset};
 
 use super::Partition;
 use super::locate::{Bounds, Taken, take};
 use super::source::{Segment, forget_uploaded, segment_at};
-use crate::backoff::Backoff;
 
 /// How often a read looks again before it gives up with a retriable error.
 const MAX_ATTEMPTS: usize = 8;
