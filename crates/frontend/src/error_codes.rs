@@ -1,8 +1,12 @@
-//! Which failure of the data path is which of Kafka's error codes, as Apache Kafka answers.
+//! Which failure is which of Kafka's error codes, as Apache Kafka answers: the data path's and the controller's.
+//!
+//! Owns: every such choice of this tier, but for what a pure state machine answers as a decision of its own (`group`).
 
 use tailwater_kafka::ErrorCode;
 use tailwater_kafka::batch::BatchError;
 use tailwater_log::Refusal as SequenceRefusal;
+use tailwater_rpc::Error;
+use tailwater_types::Kind;
 
 use crate::partition::{AppendError, EpochMismatch, Missing, ReadError};
 use crate::produce::Refusal;
@@ -52,5 +56,28 @@ pub(crate) fn of_epoch(mismatch: EpochMismatch) -> ErrorCode {
     match mismatch {
         EpochMismatch::Fenced => ErrorCode::FencedLeaderEpoch,
         EpochMismatch::Unknown => ErrorCode::UnknownLeaderEpoch,
+    }
+}
+
+/// Why a topic wasn't created, changed or deleted.
+pub(crate) fn of_catalog(error: &Error) -> ErrorCode {
+    match error {
+        Error::AlreadyExists(_) => ErrorCode::TopicAlreadyExists,
+        Error::NotFound(_) => ErrorCode::UnknownTopicOrPartition,
+        Error::Invalid(_) => ErrorCode::InvalidRequest,
+        error => match error.kind() {
+            Kind::Throttled => ErrorCode::ThrottlingQuotaExceeded,
+            // Retriable: another node, or another controller, may be able to.
+            Kind::Unavailable | Kind::Fenced | Kind::Shutdown => ErrorCode::NotController,
+            _ => ErrorCode::UnknownServerError,
+        },
+    }
+}
+
+/// Why there is no producer id. Clients try a coordinator again that is loading.
+pub(crate) fn of_producer_ids(error: &Error) -> ErrorCode {
+    match error.kind() {
+        Kind::Throttled | Kind::Unavailable | Kind::Fenced | Kind::Shutdown => ErrorCode::CoordinatorLoadInProgress,
+        _ => ErrorCode::UnknownServerError,
     }
 }

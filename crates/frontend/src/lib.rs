@@ -10,7 +10,6 @@ mod cache;
 mod config;
 mod data;
 mod error_codes;
-mod errors;
 mod fetch;
 mod frontend;
 mod group;

@@ -12,7 +12,7 @@ use tailwater_kafka::messages::*;
 use tailwater_rpc::controller::NewTopic;
 
 use super::settings::{self, SETTINGS, Setting};
-use crate::errors;
+use crate::error_codes;
 use crate::metadata::names;
 use crate::server::Handlers;
 use crate::view::Snapshot;
@@ -86,7 +86,7 @@ pub(crate) async fn create_topics(handlers: &Handlers, request: CreateTopicsRequ
 
 async fn create(handlers: &Handlers, new: NewTopic) -> Result<CreatableTopicResult, Refusal> {
     let made = handlers.creator().create(new.clone()).await;
-    let created = made.map_err(|error| refusal(errors::of_catalog(&error), error.to_string()))?;
+    let created = made.map_err(|error| refusal(error_codes::of_catalog(&error), error.to_string()))?;
     Ok(CreatableTopicResult {
         name: new.name.as_str().into(),
         topic_id: created.id.0,

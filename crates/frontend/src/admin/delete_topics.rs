@@ -6,7 +6,7 @@ use tailwater_kafka::messages::*;
 use tailwater_kafka::{ErrorCode, Str, Uuid};
 use tailwater_types::TopicId;
 
-use crate::errors;
+use crate::error_codes;
 use crate::server::{Handlers, RequestContext};
 
 /// From here on topics are named one by one, by name or by id.
@@ -79,7 +79,7 @@ async fn delete(handlers: &Handlers, asked: DeleteTopicState) -> DeletableTopicR
     DeletableTopicResult {
         name: Some((&*topic.name).into()),
         topic_id: topic.info.id.0,
-        error_code: result.as_ref().err().map(errors::of_catalog).unwrap_or_default(),
+        error_code: result.as_ref().err().map(error_codes::of_catalog).unwrap_or_default(),
         error_message: result.err().map(|error| error.to_string().into()),
     }
 }

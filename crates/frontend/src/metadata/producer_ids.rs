@@ -9,7 +9,7 @@ use tailwater_rpc::Error;
 use tailwater_rpc::controller::ProducerIds;
 use tokio::sync::Semaphore;
 
-use crate::errors;
+use crate::error_codes;
 use crate::session::Session;
 
 /// Producer ids to give out.
@@ -90,7 +90,7 @@ pub(crate) async fn init_producer_id(pool: &ProducerIdPool, request: InitProduce
         },
         Err(error) => {
             tracing::info!(%error, "no producer id for now");
-            refused(errors::of_producer_ids(&error))
+            refused(error_codes::of_producer_ids(&error))
         }
     }
 }
