@@ -199,7 +199,7 @@ impl Partition {
         let corrupt = |error: &dyn std::fmt::Display| ReadError::Corrupt(error.to_string());
         let max_bytes = self.services.max_decompressed_bytes;
         let compression = header.compression().map_err(|error| corrupt(&error))?;
-        let plain = decompress(compression, &batch[HEADER_BYTES..], &self.services.zstd);
+        let plain = decompress(compression, &batch[HEADER_BYTES..], &self.services.zstd, max_bytes);
         let plain = plain.map_err(|error| corrupt(&error))?;
         for record in RecordWalker::new(plain, header.count, max_bytes as u64) {
             let record = record.map_err(|error| corrupt(&error))?;

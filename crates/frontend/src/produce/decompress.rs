@@ -2,7 +2,7 @@
 //!
 //! Owns: how each of Kafka's codecs frames its data. Does not own: what the records are (`tailwater_kafka::record`), nor
 //! the bound on all that comes out, which the walker keeps. Memory: a codec's window or one block, whatever the data
-//! claims.
+//! claims; a snappy block, which may be the whole body, is held against that bound before.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -18,7 +18,7 @@ const XERIAL_HEADER_BYTES: usize = 16;
 const SNAPPY_MAX_RATIO: usize = 22;
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// The records that `body` holds.
+/// The records that `body` holds, of which at most `max_bytes` are going to be read.
 ///
 /// # Errors
 /// The data is damaged from the start; more may turn up when it is read.
@@ -26,12 +26,13 @@ pub(crate) fn decompress<'a>(
     compression: Compression,
     body: &'a [u8],
     zstd: &'a ZstdPool,
+    max_bytes: usize,
 ) -> io::Result<Box<dyn BufRead + Send + 'a>> {
     Ok(match compression {
         Compression::None => Box::new(body),
         Compression::Gzip => Box::new(buffered(MultiGzDecoder::new(body))),
         Compression::Lz4 => Box::new(buffered(FrameDecoder::new(body))),
-        Compression::Snappy => Box::new(SnappyBlocks::new(body)?),
+        Compression::Snappy => Box::new(SnappyBlocks::new(body, max_bytes)?),
         Compression::Zstd => Box::new(buffered(zstd.reader(body).map_err(io::Error::other)?)),
     })
 }
@@ -44,13 +45,14 @@ fn buffered<R: Read>(reader: R) -> BufReader<R> {
 struct SnappyBlocks<'a> {
     rest: &'a [u8],
     framed: bool,
+    max_bytes: usize,
     decoder: snap::raw::Decoder,
     block: Vec<u8>,
     read: usize,
 }
 
 impl<'a> SnappyBlocks<'a> {
-    fn new(body: &'a [u8]) -> io::Result<Self> {
+    fn new(body: &'a [u8], max_bytes: usize) -> io::Result<Self> {
         let framed = body.starts_with(XERIAL_MAGIC);
         let rest = if framed {
             body.get(XERIAL_HEADER_BYTES..)
@@ -61,6 +63,7 @@ impl<'a> SnappyBlocks<'a> {
         Ok(Self {
             rest,
             framed,
+            max_bytes,
             decoder: snap::raw::Decoder::new(),
             block: Vec::new(),
             read: 0,
@@ -85,6 +88,9 @@ impl<'a> SnappyBlocks<'a> {
         let claimed = snap::raw::decompress_len(block)?;
         if claimed > block.len().saturating_mul(SNAPPY_MAX_RATIO) {
             return Err(invalid("a snappy block lies about its size"));
+        }
+        if claimed > self.max_bytes {
+            return Err(invalid("a snappy block is larger than records may be"));
         }
         self.block.resize(claimed, 0);
         let length = self.decoder.decompress(block, &mut self.block)?;
@@ -161,7 +167,7 @@ pub(crate) mod tests {
 
     fn read_all(compression: Compression, body: &[u8]) -> io::Result<Vec<u8>> {
         let mut plain = Vec::new();
-        decompress(compression, body, &pool())?.read_to_end(&mut plain)?;
+        decompress(compression, body, &pool(), 1 << 20)?.read_to_end(&mut plain)?;
         Ok(plain)
     }
 
@@ -204,5 +210,18 @@ pub(crate) mod tests {
         let mut body = vec![0xff, 0xff, 0xff, 0xff, 0x0f];
         body.extend([0; 20]);
         assert!(read_all(Compression::Snappy, &body).is_err());
+    }
+
+    /// A snappy block tells the truth, but nobody may read that much: refused before anything is allocated for it.
+    #[test]
+    fn a_snappy_block_is_held_against_the_bound() {
+        let body = snap::raw::Encoder::new().compress_vec(&vec![7; 100_000]).unwrap();
+        let read = |max_bytes| {
+            let mut blocks = SnappyBlocks::new(&body, max_bytes).unwrap();
+            let result = blocks.fill_buf().map(<[u8]>::len);
+            (result.ok(), blocks.block.capacity())
+        };
+        assert_eq!(read(99_999), (None, 0));
+        assert_eq!(read(100_000).0, Some(100_000));
     }
 }

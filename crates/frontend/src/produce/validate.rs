@@ -72,7 +72,7 @@ pub fn validate(records: &[u8], rules: &Rules, zstd: &ZstdPool) -> Result<BatchH
         walk(body, header.count, body.len())?;
     } else {
         let max_bytes = rules.max_decompressed_bytes;
-        let plain = decompress(compression, body, zstd).map_err(Refusal::Decompress)?;
+        let plain = decompress(compression, body, zstd, max_bytes).map_err(Refusal::Decompress)?;
         walk(plain, header.count, max_bytes)?;
     }
     Ok(header)
