@@ -29,6 +29,7 @@ pub(crate) fn of_append(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::NotLeader => ErrorCode::NotLeaderOrFollower,
         AppendError::TimedOut => ErrorCode::RequestTimedOut,
+        AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
         AppendError::Refused(SequenceRefusal::OutOfOrderSequence { .. }) => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::Refused(SequenceRefusal::InvalidProducerEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
     }

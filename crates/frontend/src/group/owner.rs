@@ -36,6 +36,9 @@ const BATCH_BYTES: usize = 256 << 10;
 /// How long records wait for the WAL's credit (Kafka's `offsets.commit.timeout.ms`).
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What Kafka answers if records are too many for a batch; its clients take it for final.
+const TOO_LARGE: ErrorCode = ErrorCode::UnknownServerError;
+
 /// One request of a group, and where its reply goes.
 pub(super) struct Command {
     pub group: String,
@@ -226,8 +229,7 @@ impl Owner {
         let records = records.map_err(|_too_long| ErrorCode::InvalidRequest)?;
         match size(&records) + batch::HEADER_BYTES <= self.max_batch_bytes {
             true => Ok(records),
-            // As Kafka answers, whose clients take it for final.
-            false => Err(ErrorCode::UnknownServerError),
+            false => Err(TOO_LARGE),
         }
     }
 
@@ -255,10 +257,13 @@ impl Owner {
             Err(AppendError::NotLeader) => Err(Resigned),
             Err(error) => {
                 tracing::debug!(%error, "group records not written");
+                let code = match error {
+                    AppendError::TooLarge { .. } => TOO_LARGE,
+                    _ => ErrorCode::CoordinatorNotAvailable,
+                };
                 let mut effects = Effects::default();
                 for write in writes {
-                    let error = ErrorCode::CoordinatorNotAvailable;
-                    effects.append(self.shard.written(write, Err(error), self.now()));
+                    effects.append(self.shard.written(write, Err(code), self.now()));
                 }
                 Ok(effects)
             }

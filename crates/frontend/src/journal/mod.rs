@@ -11,10 +11,11 @@ mod writer;
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tailwater_format::entry::Slice;
+use tailwater_format::entry::{Slice, encoded_bytes};
 use tailwater_rpc::Error;
 use tailwater_rpc::controller::JournalGrant;
 use tailwater_rpc::wal::{AppendSender, AppendState, AppendStream, OpenJournal, WalDirectory, entry_cost};
@@ -43,6 +44,8 @@ pub struct Journal {
     open: OpenJournal,
     session: Session,
     wals: Arc<dyn WalDirectory>,
+    /// The largest entry that the device gives credit for, as of the newest attachment.
+    max_entry_bytes: AtomicUsize,
     /// Units of credit that nobody holds; waiters are served in order.
     credit: Semaphore,
     state: Mutex<State>,
@@ -75,6 +78,8 @@ pub enum NoCredit {
     TimedOut,
     /// The journal has ended.
     Ended,
+    /// The device never gives so much at once: whoever waited for it would wait for ever, and all behind it too.
+    TooLarge,
 }
 
 impl Journal {
@@ -109,6 +114,7 @@ impl Journal {
             sender,
             state: progress,
         } = stream;
+        let max_entry_bytes = AtomicUsize::new(sender.max_entry_bytes());
         let writer = Writer::new(open.journal, next, limits);
         let state = State {
             writer,
@@ -121,6 +127,7 @@ impl Journal {
             open,
             session,
             wals,
+            max_entry_bytes,
             credit: Semaphore::new(0),
             state: Mutex::new(state),
             refused: Notify::new(),
@@ -180,8 +187,11 @@ impl Journal {
     /// As [`Journal::reserve`], without waiting and without overtaking a waiter.
     ///
     /// # Errors
-    /// [`NoCredit::Ended`].
+    /// [`NoCredit::Ended`], [`NoCredit::TooLarge`].
     pub fn try_reserve(self: &Arc<Self>, bytes: usize) -> Result<Option<Reservation>, NoCredit> {
+        if encoded_bytes(1, bytes) > self.max_entry_bytes.load(Ordering::Relaxed) {
+            return Err(NoCredit::TooLarge);
+        }
         // A batch has less than 2 GiB.
         let units = units_of(bytes) as u32;
         match self.credit.try_acquire_many(units) {
@@ -289,6 +299,7 @@ impl Journal {
             let free = self.credit.forget_permits(Semaphore::MAX_PERMITS) as u64;
             state.writer.reattach(next, free)
         };
+        self.max_entry_bytes.store(sender.max_entry_bytes(), Ordering::Relaxed);
         if let Err(commit) = commit {
             let id = self.id;
             return Err(Error::Corrupt(format!(

@@ -68,6 +68,8 @@ pub enum AppendError {
     NotLeader,
     #[error("the WAL gave no room in time")]
     TimedOut,
+    #[error("a batch of {bytes} bytes, the WAL's device is too small for it")]
+    TooLarge { bytes: usize },
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
@@ -105,10 +107,12 @@ impl Partition {
     /// # Errors
     /// [`AppendError`], before anything has happened.
     pub async fn append(self: &Arc<Self>, append: Append) -> Result<Appended, AppendError> {
-        let credit = self.journal.reserve(append.batch.len(), append.deadline).await;
+        let bytes = append.batch.len();
+        let credit = self.journal.reserve(bytes, append.deadline).await;
         let credit = credit.map_err(|none| match none {
             NoCredit::TimedOut => AppendError::TimedOut,
             NoCredit::Ended => AppendError::NotLeader,
+            NoCredit::TooLarge => AppendError::TooLarge { bytes },
         })?;
         self.append_now(append, credit)
     }

@@ -123,6 +123,22 @@ async fn an_append_without_credit_assigns_nothing() {
     assert_eq!(commit(&partition, batch(&[b"after"])).await, end);
 }
 
+/// A batch that the device never gives credit for is refused at once, however patient its producer: it must not stand
+/// before everybody else's.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_never_gets_credit_holds_nobody_up() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let fits = value(1, 8_000_000);
+    assert_eq!(commit(&partition, batch(&[&fits])).await, Offset(0));
+    let begun = tokio::time::Instant::now();
+    let large = value(1, 9 << 20);
+    let refused = append(&partition, batch(&[&large])).await.unwrap_err();
+    assert!(matches!(refused, AppendError::TooLarge { bytes } if bytes > 9 << 20));
+    assert_eq!(commit(&partition, batch(&[b"after"])).await, Offset(1));
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
 /// Appends that wait for room are counted while they do, whether they get it or give up; the gauge comes back to 0, and
 /// what waited for long is appended when there is room.
 #[tokio::test(start_paused = true)]

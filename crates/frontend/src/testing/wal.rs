@@ -162,6 +162,12 @@ struct Sender {
 }
 
 impl AppendSender for Sender {
+    fn max_entry_bytes(&self) -> usize {
+        let window = usize::try_from(self.wal.inner.lock().window_bytes).expect("small");
+        // A cost is at most two blocks and 1/256 above the bytes.
+        window - window / 128 - 2 * 4096
+    }
+
     fn send(&self, entry: Entry, _commit: Lsn) -> Result<()> {
         let mut inner = self.wal.inner.lock();
         let journal = inner.journals.get_mut(&self.journal).expect("it was opened");
