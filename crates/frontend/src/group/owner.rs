@@ -138,6 +138,7 @@ impl Owner {
     async fn serve_once(&mut self) -> Result<bool, Resigned> {
         let next_wake = self.shard.next_wake();
         let wake_at = next_wake.unwrap_or_else(|| self.clock.now());
+        let serves = !self.closed && self.in_flight.len() < MAX_BATCHES_IN_FLIGHT;
         let mut effects = Effects::default();
         tokio::select! {
             biased;
@@ -148,7 +149,7 @@ impl Owner {
                     effects.append(self.shard.written(write, Ok(()), self.now()));
                 }
             }
-            command = self.commands.recv(), if !self.closed && self.in_flight.len() < MAX_BATCHES_IN_FLIGHT => {
+            command = self.commands.recv(), if serves => {
                 match command {
                     None => self.closed = true,
                     Some(command) => {
@@ -157,8 +158,9 @@ impl Owner {
                     }
                 }
             }
-            // After what has been asked until now, so that no heartbeat that is here comes too late.
-            () = self.clock.sleep_until(wake_at), if !self.closed && next_wake.is_some() => {
+            // After what has been asked until now, so that no heartbeat that is here comes too late: so not while the log is
+            // behind and nothing is taken either.
+            () = self.clock.sleep_until(wake_at), if serves && next_wake.is_some() => {
                 while let Some(ticked) = self.shard.tick(self.now()) {
                     effects.append(ticked);
                 }

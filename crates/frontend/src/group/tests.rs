@@ -4,4 +4,5 @@ mod harness;
 mod interleavings;
 mod membership;
 mod offsets;
+mod owner;
 mod rebalance;

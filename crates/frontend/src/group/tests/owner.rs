@@ -1,0 +1,80 @@
+//! The owner's task over a real partition: what it does while the log is behind.
+
+use std::time::Duration;
+
+use tailwater_kafka::ErrorCode;
+use tailwater_types::Offset;
+use tokio::sync::oneshot;
+
+use super::harness::*;
+use crate::group::effects::*;
+use crate::group::metrics::GroupMetrics;
+use crate::group::owner::{Command, Owner, OwnerHandle};
+use crate::group::shard::Shard;
+use crate::testing::Fixture;
+
+/// More batches than an owner has on their way at once.
+const MORE_THAN_IN_FLIGHT: i64 = 20;
+
+fn begin(owner: &OwnerHandle, request: Request) -> oneshot::Receiver<Reply> {
+    let (reply, answer) = oneshot::channel();
+    let group = GROUP.to_owned();
+    let command = Command { group, request, reply };
+    assert!(owner.commands.try_send(command).is_ok(), "the queue has room");
+    answer
+}
+
+async fn ask(owner: &OwnerHandle, request: Request) -> Reply {
+    begin(owner, request).await.expect("the owner answers")
+}
+
+/// While the log stands still the owner takes no heartbeats, so it ends no sessions either: when the log goes on, whoever
+/// has sent one is still a member. Nothing is answered before it is committed.
+#[tokio::test(start_paused = true)]
+async fn no_session_ends_while_the_log_stands_still() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("log").await;
+    let (clock, metrics) = (
+        fixture.runtime.clock.clone(),
+        GroupMetrics::new(&fixture.runtime.metrics),
+    );
+    let (owner, handle) = Owner::new(Shard::new(limits()), partition.clone(), 1 << 20, clock, metrics);
+    fixture
+        .runtime
+        .tasks
+        .spawn("owner", tailwater_runtime::Policy::LOGGED_ABORT, owner.run());
+    let Reply::Join(joined) = ask(&handle, new_member("a")).await else {
+        panic!("not a JoinGroup reply")
+    };
+    let generation = joined.generation;
+    ask(&handle, sync("a", generation, &[("a", "part")])).await;
+
+    fixture.wal.hold();
+    let before = partition.log_end();
+    let mut commits = Vec::new();
+    for offset in 0..MORE_THAN_IN_FLIGHT {
+        let commit = Commit {
+            member: member("a", generation),
+            offsets: vec![(at(0), committed(offset))],
+            unknown_group: ErrorCode::IllegalGeneration,
+        };
+        commits.push(begin(&handle, Request::Commit(commit)));
+        // Each becomes a batch of its own.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let taken = partition.log_end().0 - before.0;
+    assert!(taken < MORE_THAN_IN_FLIGHT, "the owner takes no more");
+    let beat = begin(&handle, Request::Heartbeat(member("a", generation)));
+    tokio::time::sleep(3 * join("", "").session_timeout).await;
+    assert!(
+        commits.iter_mut().all(|commit| commit.try_recv().is_err()),
+        "not committed"
+    );
+
+    fixture.wal.release();
+    assert_eq!(beat.await, Ok(Reply::Heartbeat(ErrorCode::None)));
+    for commit in commits {
+        assert_eq!(commit.await, Ok(Reply::Commit(ErrorCode::None)));
+    }
+    assert!(partition.high_watermark() >= Offset(before.0 + taken));
+}
