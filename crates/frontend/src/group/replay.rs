@@ -24,6 +24,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Replays the log's committed part; false if the leadership ended first, or the log can't be understood.
 pub(super) async fn replay(partition: &Arc<Partition>, shard: &mut Shard, clock: &Clock) -> bool {
     let end = partition.high_watermark();
+    let mut is_told = false;
     let mut from = partition.log_start();
     while from < end {
         match partition.read(from, end, READ_BYTES, true).await {
@@ -40,6 +41,13 @@ pub(super) async fn replay(partition: &Arc<Partition>, shard: &mut Shard, clock:
             Err(ReadError::NotLeader) => return false,
             Err(ReadError::OutOfRange { start, .. }) => from = start,
             Err(error) => {
+                if matches!(error, ReadError::Corrupt(_)) && !is_told {
+                    is_told = true;
+                    tracing::error!(
+                        topic = %partition.topic_name(), partition = partition.index(), offset = %from, %error,
+                        "stored groups can't be read: their coordinator stays unavailable, trying again"
+                    );
+                }
                 tracing::debug!(%error, "group log not readable now");
                 clock.sleep(RETRY).await;
                 if partition.has_ended() {

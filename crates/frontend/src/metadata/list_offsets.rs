@@ -4,7 +4,7 @@ use tailwater_kafka::ErrorCode;
 use tailwater_kafka::messages::*;
 
 use crate::error_codes;
-use crate::partition::{FoundTimestamp, Missing, Partitions};
+use crate::partition::{FoundTimestamp, Missing, Partitions, ReadError};
 use crate::server::{Handlers, RequestContext};
 
 const LATEST: i64 = -1;
@@ -84,7 +84,13 @@ async fn find(
             at(found.offset.0, found.timestamp_ms, found.leader_epoch.0)
         })
     };
-    let unreadable = |error| error_codes::of_read(&error);
+    let unreadable = |error: ReadError| {
+        if matches!(error, ReadError::Corrupt(_)) {
+            let partition = asked.partition_index;
+            tracing::error!(topic, partition, timestamp = asked.timestamp, %error, "stored data can't be read");
+        }
+        error_codes::of_read(&error)
+    };
     match asked.timestamp {
         special if is_too_early(special, version) => Err(ErrorCode::UnsupportedVersion),
         LATEST => Ok(at(end.0, -1, epoch)),
