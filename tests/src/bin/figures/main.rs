@@ -4,6 +4,7 @@
 
 mod latency;
 mod raw;
+mod recovery;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,9 @@ struct Arguments {
     /// Acknowledged records, one at a time.
     #[arg(long, default_value_t = 5_000)]
     rounds: usize,
+    /// Records of 1 KiB that a start after a kill finds in the WAL alone.
+    #[arg(long, default_value_t = 1_000_000)]
+    unuploaded_records: u64,
     /// Where to write the figures as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -72,6 +76,7 @@ fn main() -> Result<()> {
     let mut figures = Figures::default();
     machine(&mut figures)?;
     server(&arguments, &mut figures)?;
+    recovery::measure(&arguments, &mut figures)?;
     if let Some(path) = &arguments.json {
         let map: BTreeMap<_, _> = figures
             .0
@@ -152,19 +157,7 @@ fn server(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
 fn transfer(arguments: &Arguments, server: &mut Server, what: &str, figures: &mut Figures) -> Result<()> {
     let pid = server.process().id();
     let before = cpu_seconds(pid)?;
-    let script = repository().join("tests/clients/figures_load.py");
-    let (bootstrap, records) = (server.bootstrap(), arguments.records.to_string());
-    let done = Command::new(&arguments.python)
-        .arg(script)
-        .args([what, "--bootstrap", &bootstrap, "--records", &records])
-        .output()
-        .context("the load can't be started")?;
-    ensure!(
-        done.status.success(),
-        "{what}: {}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-    let moved: Transferred = serde_json::from_slice(&done.stdout)?;
+    let moved = load(&arguments.python, server, what, arguments.records)?;
     let client_done = cpu_seconds(pid)?;
     let begun = Instant::now();
     while what == "produce" && server.metrics().sum("tailwater_upload_lag_bytes") > 0.0 {
@@ -191,6 +184,23 @@ fn transfer(arguments: &Arguments, server: &mut Server, what: &str, figures: &mu
         );
     }
     Ok(())
+}
+
+/// Runs `figures_load.py` to its end.
+fn load(python: &Path, server: &Server, what: &str, records: u64) -> Result<Transferred> {
+    let script = repository().join("tests/clients/figures_load.py");
+    let (bootstrap, records) = (server.bootstrap(), records.to_string());
+    let done = Command::new(python)
+        .arg(script)
+        .args([what, "--bootstrap", &bootstrap, "--records", &records])
+        .output()
+        .context("the load can't be started")?;
+    ensure!(
+        done.status.success(),
+        "{what}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    Ok(serde_json::from_slice(&done.stdout)?)
 }
 
 /// CPU time of all threads so far, user and system.
