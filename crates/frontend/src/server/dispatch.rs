@@ -5,8 +5,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use tailwater_kafka::messages::{ProduceRequest, ProduceResponse};
-use tailwater_kafka::{ApiKey, ErrorCode, Request, ResponseMessage, encode_response};
+use tailwater_kafka::messages::ProduceRequest;
+use tailwater_kafka::{ApiKey, Request, ResponseMessage, encode_response};
 use tailwater_runtime::{Clock, Runtime};
 
 use super::api_versions;
@@ -14,7 +14,7 @@ use super::context::RequestContext;
 use super::errors_in::ErrorsIn;
 use super::metrics::ServerMetrics;
 use super::pipeline::{Answer, Running, Work};
-use super::quiet::Quiet;
+use super::refusals::Refusals;
 use crate::admin;
 use crate::config::TopicsConfig;
 use crate::data::Data;
@@ -25,22 +25,6 @@ use crate::partition::Partitions;
 use crate::produce::{ProduceAnswer, ProduceHandler};
 use crate::session::Session;
 use crate::view::View;
-
-/// Whether an answer to Produce says that the producer is at fault: what it sent, or where to.
-fn is_refusal(code: ErrorCode) -> bool {
-    use ErrorCode::*;
-    matches!(
-        code,
-        CorruptMessage
-            | InvalidRecord
-            | MessageTooLarge
-            | UnsupportedCompressionType
-            | InvalidTopicException
-            | UnknownTopicOrPartition
-            | UnknownTopicId
-            | InvalidRequiredAcks
-    )
-}
 
 /// Everything that requests need of this node.
 pub(crate) struct Handlers {
@@ -55,8 +39,7 @@ pub(crate) struct Handlers {
     auto_create: AutoCreate,
     producer_ids: ProducerIdPool,
     metrics: ServerMetrics,
-    /// For what is refused without closing the connection.
-    quiet: Quiet,
+    refusals: Refusals,
 }
 
 impl Handlers {
@@ -84,7 +67,7 @@ impl Handlers {
             auto_create,
             producer_ids,
             metrics,
-            quiet: Quiet::new(data.runtime.clock.clone()),
+            refusals: Refusals::new(data.runtime.clock.clone()),
         }
     }
 
@@ -149,43 +132,13 @@ impl Handlers {
         Box::pin(async move {
             match pending.answer().await {
                 ProduceAnswer::Response(response) => {
-                    self.tell_refused(&context, &response);
+                    self.refusals.in_produce(&context, &response);
                     encode(correlation_id, version, &response)
                 }
                 ProduceAnswer::Nothing => Answer::Nothing,
                 ProduceAnswer::Close => Answer::Close,
             }
         })
-    }
-
-    /// One line for a request with batches that no repeat makes right, about the first of them.
-    fn tell_refused(&self, context: &RequestContext, response: &ProduceResponse) {
-        let partitions = response.responses.iter().flat_map(|topic| {
-            let refused = topic
-                .partition_responses
-                .iter()
-                .filter(|partition| is_refusal(partition.error_code));
-            refused.map(move |partition| (topic, partition))
-        });
-        let mut refused = partitions.peekable();
-        if refused.peek().is_none() {
-            return;
-        }
-        if let Some(left_out) = self.quiet.admit()
-            && let Some((topic, first)) = refused.next()
-        {
-            tracing::info!(
-                peer = %context.peer,
-                client = context.client_id(),
-                topic = %&*topic.name,
-                partition = first.index,
-                error = ?first.error_code,
-                reason = first.error_message.as_deref().unwrap_or_default(),
-                others = refused.count(),
-                left_out,
-                "batch refused"
-            );
-        }
     }
 
     async fn answer(self: Arc<Self>, context: RequestContext, correlation_id: i32, request: Request) -> Answer {
@@ -195,12 +148,15 @@ impl Handlers {
             correlation_id,
             version,
             metrics: &self.metrics,
+            refusals: &self.refusals,
+            context,
         };
         let view = || self.view.snapshot();
         match request {
             Request::Produce(_) => Answer::Close,
             Request::Fetch(asked) => {
                 let Fetched { response, memory } = self.fetch.handle(asked, version).await;
+                self.refusals.in_fetch(context, &response);
                 match encode(correlation_id, version, &response) {
                     Answer::Frame(frame, _) => Answer::Frame(frame, memory),
                     other => other,
@@ -241,11 +197,14 @@ struct To<'a> {
     correlation_id: i32,
     version: i16,
     metrics: &'a ServerMetrics,
+    refusals: &'a Refusals,
+    context: &'a RequestContext,
 }
 
 impl To<'_> {
     fn answer<R: ResponseMessage + ErrorsIn>(&self, response: &R) -> Answer {
         response.errors_in(&mut |error| self.metrics.failed(R::API, error));
+        self.refusals.in_answer(self.context, response);
         encode(self.correlation_id, self.version, response)
     }
 

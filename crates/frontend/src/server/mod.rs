@@ -13,6 +13,7 @@ mod listener;
 mod metrics;
 mod pipeline;
 mod quiet;
+mod refusals;
 #[cfg(test)]
 mod tests;
 
