@@ -3,9 +3,16 @@
 //! Owns: the mapping between the ports' structs and `proto/`, deadlines and flow control on the wire. Does not own: what a
 //! call means (the port), nor who calls again (the tiers).
 
+mod controller;
+mod convert;
 mod error;
+mod peer;
+mod serve;
 mod wal;
 
+pub use controller::{ControllerClient, controller_routes};
+pub use serve::serve;
+pub use tonic::service::Routes;
 pub use wal::{WalClient, WalRoutes};
 
 /// What tonic and prost generate from `proto/`.
