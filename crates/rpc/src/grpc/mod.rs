@@ -5,12 +5,14 @@
 
 mod controller;
 mod convert;
+mod directory;
 mod error;
 mod peer;
 mod serve;
 mod wal;
 
 pub use controller::{ControllerClient, controller_routes};
+pub use directory::{ConnectWal, RemoteWals};
 pub use serve::serve;
 pub use tonic::service::Routes;
 pub use wal::{WalClient, WalRoutes};

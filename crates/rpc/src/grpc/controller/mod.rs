@@ -12,7 +12,7 @@ mod tasks;
 use std::future::Future;
 use std::time::Duration;
 
-use tailwater_runtime::{Backoff, Runtime};
+use tailwater_runtime::Runtime;
 use tonic::service::Routes;
 use tonic::{Response, Status};
 
@@ -61,7 +61,7 @@ impl ControllerClient {
     /// A call that changes nothing, made again while the controller can't be reached and the deadline allows it.
     async fn read<T, F: Future<Output = Result<T>>>(&self, mut call: impl FnMut(Duration) -> F) -> Result<T> {
         let clock = &self.runtime.clock;
-        let mut retry = Backoff::new(clock.clone(), self.runtime.random.clone(), RETRY_FIRST, RETRY_MAX);
+        let mut retry = self.runtime.backoff(RETRY_FIRST, RETRY_MAX);
         let end = clock.now() + self.deadline;
         loop {
             let left = end.saturating_duration_since(clock.now());
