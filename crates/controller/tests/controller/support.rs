@@ -91,6 +91,7 @@ pub struct Cluster {
     pub memory: MemoryStore,
     pub faults: Faults,
     pub config: Config,
+    pub metrics: Metrics,
     /// Of the process that runs now.
     pub tasks: TaskGroup,
 }
@@ -104,7 +105,7 @@ impl Cluster {
         let (memory, faults, wal) = (MemoryStore::default(), Faults::default(), Arc::default());
         let device = DeviceId::from_bytes([9; 16]);
         let runtime = runtime();
-        let tasks = runtime.tasks.clone();
+        let (tasks, metrics) = (runtime.tasks.clone(), runtime.metrics.clone());
         let controller = launch(&config, &memory, &faults, device, &wal, runtime).await;
         Self {
             controller,
@@ -113,6 +114,7 @@ impl Cluster {
             memory,
             faults,
             config,
+            metrics,
             tasks,
         }
     }
@@ -121,7 +123,7 @@ impl Cluster {
     pub async fn restart(&mut self) {
         self.controller.shutdown().await;
         let runtime = runtime();
-        self.tasks = runtime.tasks.clone();
+        (self.tasks, self.metrics) = (runtime.tasks.clone(), runtime.metrics.clone());
         let (config, memory, faults) = (&self.config, &self.memory, &self.faults);
         self.controller = launch(config, memory, faults, self.device, &self.wal, runtime).await;
     }
