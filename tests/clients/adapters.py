@@ -1,4 +1,4 @@
-"""Two client libraries behind one small interface, so that one round trip tests both.
+"""confluent-kafka and kafka-python behind one small interface, so that one driver serves both.
 
 Owns: how each library is told to do a thing. Does not own: what is sent, or what must come back.
 """
@@ -10,6 +10,7 @@ from records import Record
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 REQUEST_TIMEOUT_S = 60
 POLL_S = 0.2
+JOIN_POLL_S = 5.0
 
 
 class Message(NamedTuple):
@@ -26,10 +27,14 @@ class ConfluentClient:
     """confluent-kafka, which is librdkafka."""
 
     name = "confluent"
-    sends_all_nulls = True
 
     def __init__(self, bootstrap: str):
         self.bootstrap = bootstrap
+
+    def version(self) -> str:
+        import confluent_kafka
+
+        return f"{confluent_kafka.version()} (librdkafka {confluent_kafka.libversion()[0]})"
 
     def create_topic(self, topic: str, partitions: int, configs: dict) -> None:
         from confluent_kafka.admin import AdminClient, NewTopic
@@ -106,6 +111,9 @@ class ConfluentProducer:
         if left:
             raise RuntimeError(f"{left} records were not delivered within 300 s")
 
+    def close(self) -> None:
+        """It closes when it is dropped."""
+
 
 class ConfluentConsumer:
     def __init__(self, bootstrap: str, topic: str, group: str):
@@ -160,11 +168,14 @@ class KafkaPythonClient:
     """kafka-python, which is Python all the way down."""
 
     name = "kafka-python"
-    # It refuses null header values, and records with neither key nor value.
-    sends_all_nulls = False
 
     def __init__(self, bootstrap: str):
         self.bootstrap = bootstrap
+
+    def version(self) -> str:
+        import kafka
+
+        return kafka.__version__
 
     def create_topic(self, topic: str, partitions: int, configs: dict) -> None:
         from kafka import KafkaAdminClient
@@ -189,12 +200,17 @@ class KafkaPythonClient:
 
         class Listener(ConsumerRebalanceListener):
             def on_partitions_assigned(self, assigned):
+                consumer.poll_s = POLL_S
                 on_assign([tp.partition for tp in assigned])
 
             def on_partitions_revoked(self, revoked):
                 on_revoke([tp.partition for tp in revoked])
 
         consumer = KafkaPythonConsumer(self.bootstrap, topic, group)
+        # kafka-python 3.0.12 forgets a join that it leads for new metadata if a poll ends while it is under way, and then
+        # neither joins nor sends heartbeats, whoever the broker is. So: metadata first, and a long first poll.
+        consumer.inner.partitions_for_topic(topic)
+        consumer.poll_s = JOIN_POLL_S
         consumer.inner.subscribe([topic], listener=Listener())
         return consumer
 
@@ -235,12 +251,15 @@ class KafkaPythonProducer:
             on_ack(found.partition, found.offset)
         self.sent = []
 
+    def close(self) -> None:
+        self.inner.close()
+
 
 class KafkaPythonConsumer:
     def __init__(self, bootstrap: str, topic: str, group):
         from kafka import KafkaConsumer
 
-        self.topic = topic
+        self.topic, self.poll_s = topic, POLL_S
         self.inner = KafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=group,
@@ -254,7 +273,7 @@ class KafkaPythonConsumer:
 
     def poll(self) -> list:
         found = []
-        for messages in self.inner.poll(timeout_ms=int(POLL_S * 1000), max_records=500).values():
+        for messages in self.inner.poll(timeout_ms=int(self.poll_s * 1000), max_records=500).values():
             for message in messages:
                 if message.timestamp_type != 0:
                     raise RuntimeError(f"timestamp type {message.timestamp_type}, expected create time")

@@ -1,11 +1,14 @@
-"""The records that round trips send: made from their index alone, so that every reader can make them again.
+"""The records that round trips send: made from their index alone, and how files and digests of them look.
 
-Owns: contents and sizes of records, and the digest by which two of them are compared. Knows no client.
+Owns: contents and sizes of records, the file in which drivers get them, the digests by which two of them are compared.
+Knows no client. Files and digests are described in `protocol.md`.
 """
 
 import hashlib
 import random
-from typing import NamedTuple, Optional
+import struct
+from pathlib import Path
+from typing import Iterable, Iterator, NamedTuple, Optional
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -21,20 +24,9 @@ class Record(NamedTuple):
     headers: tuple
     timestamp_ms: int
 
-    def digest(self) -> bytes:
-        """Sixteen bytes that differ if anything of the record differs, null and empty included."""
-        sum_ = hashlib.blake2b(digest_size=16)
-
-        def add(part):
-            sum_.update(b"-" if part is None else b"+%d:" % len(part) + part)
-
-        add(self.key)
-        add(self.value)
-        sum_.update(b"#%d@%d" % (len(self.headers), self.timestamp_ms))
-        for name, value in self.headers:
-            add(name.encode())
-            add(value)
-        return sum_.digest()
+    def digests(self) -> tuple:
+        """Timestamp, key, value and headers, as drivers report them."""
+        return str(self.timestamp_ms), digest(self.key), digest(self.value), digest_of_headers(self.headers)
 
     def describe(self) -> str:
         def short(part):
@@ -44,6 +36,51 @@ class Record(NamedTuple):
 
         headers = ", ".join(f"{name}={short(value)}" for name, value in self.headers)
         return f"key {short(self.key)}, value {short(self.value)}, headers [{headers}], timestamp {self.timestamp_ms}"
+
+
+def digest(part: Optional[bytes]) -> str:
+    return "-" if part is None else f"{len(part)}:{hashlib.sha256(part).hexdigest()[:16]}"
+
+
+def digest_of_headers(headers: tuple) -> str:
+    encoded = b"".join(counted(name.encode()) + counted(value) for name, value in headers)
+    return f"{len(headers)}:{hashlib.sha256(encoded).hexdigest()[:16]}"
+
+
+def counted(part: Optional[bytes]) -> bytes:
+    return struct.pack(">i", -1) if part is None else struct.pack(">i", len(part)) + part
+
+
+class Task(NamedTuple):
+    """A record to be sent: with which codec, and where to (-1: where the client likes)."""
+
+    index: int
+    codec: str
+    partition: int
+    record: Record
+
+
+def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
+    with path.open("wb") as file:
+        for index, codec, partition, record in tasks:
+            file.write(struct.pack(">iBiq", index, CODECS.index(codec), partition, record.timestamp_ms))
+            file.write(counted(record.key) + counted(record.value) + struct.pack(">i", len(record.headers)))
+            file.write(b"".join(counted(name.encode()) + counted(value) for name, value in record.headers))
+
+
+def read_tasks(path: Path) -> Iterator[Task]:
+    with path.open("rb") as file:
+
+        def part() -> Optional[bytes]:
+            (length,) = struct.unpack(">i", file.read(4))
+            return None if length < 0 else file.read(length)
+
+        while fixed := file.read(17):
+            index, codec, partition, timestamp_ms = struct.unpack(">iBiq", fixed)
+            key, value = part(), part()
+            (count,) = struct.unpack(">i", file.read(4))
+            headers = tuple((part().decode(), part()) for _ in range(count))
+            yield Task(index, CODECS[codec], partition, Record(key, value, headers, timestamp_ms))
 
 
 def size_of(index: int, rng: random.Random) -> int:

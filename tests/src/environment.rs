@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The checkout's root.
@@ -36,7 +36,7 @@ pub fn python(what: &str) -> Option<PathBuf> {
     let path =
         std::env::var_os("TAILWATER_TEST_PYTHON").map_or_else(|| repository().join(".venv/bin/python"), PathBuf::from);
     let works = Command::new(&path)
-        .args(["-c", "import confluent_kafka, kafka"])
+        .args(["-c", "import aiokafka, confluent_kafka, kafka"])
         .output();
     if works.is_ok_and(|done| done.status.success()) {
         return Some(path);
@@ -49,6 +49,20 @@ pub fn python(what: &str) -> Option<PathBuf> {
         ),
     );
     None
+}
+
+/// Makes the clients ready that `tests/clients/prepare` knows, which is quick where nothing has changed; the script says
+/// which it leaves out, and under `CI=true` leaves out none.
+///
+/// # Panics
+/// If it fails.
+pub fn prepare_clients() {
+    let status = Command::new(repository().join("tests/clients/prepare"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .expect("tests/clients/prepare can be run");
+    assert!(status.success(), "tests/clients/prepare ended with {status}");
 }
 
 /// Waits until `done` says so, asking every 20 ms.

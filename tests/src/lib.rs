@@ -8,13 +8,15 @@ mod environment;
 mod http;
 mod load;
 mod process;
+mod reference;
 mod server;
 mod tmpfs;
 
 pub use connection::{Connection, batch};
-pub use environment::{Seed, is_long, python, repository, skip, wait_until};
+pub use environment::{Seed, is_long, prepare_clients, python, repository, skip, wait_until};
 pub use http::{Metrics, get};
 pub use load::{Load, Verified, run_client_script, verify};
 pub use process::{Log, Process};
+pub use reference::Reference;
 pub use server::{Server, free_port};
 pub use tmpfs::Tmpfs;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::{Log, Process, repository};
+use crate::{Log, Process, repository, skip};
 
 /// The scripts have deadlines of their own, which are about progress; this one only ends what hangs.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(40 * 60);
@@ -30,6 +30,11 @@ pub fn run_client_script(python: &Path, name: &str, arguments: &[&str]) {
     let status = process.wait(SCRIPT_LIMIT);
     let said = [process.stdout.lines(), process.stderr.lines()].concat().join("\n");
     println!("{said}");
+    for line in process.stdout.lines() {
+        if let Some((what, why)) = line.strip_prefix("SKIPPED ").and_then(|left| left.split_once(": ")) {
+            skip(what, why);
+        }
+    }
     assert!(status.success(), "{name} {arguments:?} ended with {status}:\n{said}");
 }
 

@@ -1,0 +1,236 @@
+// Drives franz-go as protocol.md says.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"tailwater/tests/clients/wire"
+)
+
+const poll = 200 * time.Millisecond
+
+type client struct{ bootstrap string }
+
+func main() {
+	wire.Serve(func(bootstrap string) (wire.Client, error) { return &client{bootstrap}, nil })
+}
+
+func (c *client) Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range info.Deps {
+			if module.Path == "github.com/twmb/franz-go" {
+				return strings.TrimPrefix(module.Version, "v")
+			}
+		}
+	}
+	return "unknown"
+}
+
+func (c *client) connect(more ...kgo.Opt) (*kgo.Client, error) {
+	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.bootstrap), kgo.MetadataMinAge(100 * time.Millisecond)}, more...)...)
+}
+
+func (c *client) Create(topic string, partitions int32, configs map[string]*string) error {
+	connection, err := c.connect()
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	_, err = kadm.NewClient(connection).CreateTopic(context.Background(), partitions, 1, configs, topic)
+	return err
+}
+
+var codecs = map[string]kgo.CompressionCodec{
+	"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+	"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+}
+
+// whereTold sends a record to the partition that it names, and elsewhere only if it names none.
+type whereTold struct{ otherwise kgo.TopicPartitioner }
+
+func (w whereTold) ForTopic(string) kgo.TopicPartitioner { return w }
+func (w whereTold) RequiresConsistency(r *kgo.Record) bool {
+	return r.Partition >= 0 || w.otherwise.RequiresConsistency(r)
+}
+func (w whereTold) Partition(r *kgo.Record, n int) int {
+	if r.Partition >= 0 {
+		return int(r.Partition)
+	}
+	return w.otherwise.Partition(r, n)
+}
+
+func (c *client) Produce(topic string, next func() (*wire.Record, error), acked func(int32, int32, int64)) error {
+	producers := map[string]*kgo.Client{}
+	var lock sync.Mutex
+	var failed error
+	for {
+		record, err := next()
+		if err == io.EOF {
+			break
+		} else if err != nil {
+			return err
+		}
+		producer := producers[record.Codec]
+		if producer == nil {
+			producer, err = c.connect(kgo.ProducerBatchCompression(codecs[record.Codec]),
+				kgo.ProducerBatchMaxBytes(wire.MaxMessageBytes-1024), kgo.ProducerLinger(5*time.Millisecond),
+				kgo.RecordPartitioner(whereTold{kgo.StickyKeyPartitioner(nil).ForTopic(topic)}))
+			if err != nil {
+				return err
+			}
+			defer producer.Close()
+			producers[record.Codec] = producer
+		}
+		sent := &kgo.Record{Topic: topic, Partition: record.Partition, Key: record.Key, Value: record.Value,
+			Timestamp: time.UnixMilli(record.TimestampMs)}
+		for _, header := range record.Headers {
+			sent.Headers = append(sent.Headers, kgo.RecordHeader{Key: header.Name, Value: header.Value})
+		}
+		producer.Produce(context.Background(), sent, func(found *kgo.Record, err error) {
+			if err != nil {
+				lock.Lock()
+				failed = err
+				lock.Unlock()
+				return
+			}
+			acked(record.Index, found.Partition, found.Offset)
+		})
+	}
+	for _, producer := range producers {
+		if err := producer.Flush(context.Background()); err != nil {
+			return err
+		}
+	}
+	lock.Lock()
+	defer lock.Unlock()
+	return failed
+}
+
+func seen(r *kgo.Record) wire.Seen {
+	found := wire.Seen{Partition: r.Partition, Offset: r.Offset, TimestampMs: r.Timestamp.UnixMilli(), Key: r.Key, Value: r.Value}
+	for _, header := range r.Headers {
+		found.Headers = append(found.Headers, wire.Header{Name: header.Key, Value: header.Value})
+	}
+	return found
+}
+
+func polled(consumer *kgo.Client) ([]*kgo.Record, error) {
+	limited, cancel := context.WithTimeout(context.Background(), poll)
+	defer cancel()
+	fetches := consumer.PollRecords(limited, 500)
+	var failed error
+	fetches.EachError(func(topic string, partition int32, err error) {
+		if err != context.DeadlineExceeded {
+			failed = fmt.Errorf("%s/%d: %w", topic, partition, err)
+		}
+	})
+	records := fetches.Records()
+	for _, record := range records {
+		if record.Attrs.TimestampType() != 0 {
+			return nil, fmt.Errorf("%d/%d has timestamp type %d", record.Partition, record.Offset, record.Attrs.TimestampType())
+		}
+	}
+	return records, failed
+}
+
+func (c *client) Read(topic string, ends map[int32]int64, take func(wire.Seen)) error {
+	offsets := map[int32]kgo.Offset{}
+	for partition := range ends {
+		offsets[partition] = kgo.NewOffset().AtStart()
+	}
+	consumer, err := c.connect(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: offsets}))
+	if err != nil {
+		return err
+	}
+	defer consumer.Close()
+	for left := len(ends); left > 0; {
+		records, err := polled(consumer)
+		if err != nil {
+			return err
+		}
+		for _, record := range records {
+			take(seen(record))
+			if record.Offset+1 == ends[record.Partition] {
+				left--
+			}
+		}
+	}
+	return nil
+}
+
+func (c *client) Join(member *wire.Member, topic, group string, leave <-chan struct{}) error {
+	told := func(tell func([]int32)) func(context.Context, *kgo.Client, map[string][]int32) {
+		return func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) { tell(partitions[topic]) }
+	}
+	consumer, err := c.connect(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.BlockRebalanceOnPoll(),
+		kgo.SessionTimeout(10*time.Second), kgo.HeartbeatInterval(time.Second),
+		kgo.OnPartitionsAssigned(told(member.Assigned)), kgo.OnPartitionsRevoked(told(member.Revoked)),
+		kgo.OnPartitionsLost(told(member.Revoked)))
+	if err != nil {
+		return err
+	}
+	for {
+		records, err := polled(consumer)
+		for _, record := range records {
+			member.Took(seen(record))
+		}
+		if err != nil {
+			consumer.CloseAllowingRebalance()
+			return err
+		}
+		leaving := false
+		select {
+		case <-leave:
+			leaving = true
+		default:
+		}
+		// Records above a former commit were polled and told, so that all that is committed is what was told.
+		if member.Uncommitted() >= wire.CommitEvery || leaving || (member.Uncommitted() > 0 && len(records) == 0) {
+			commit(consumer, member, topic)
+		}
+		consumer.AllowRebalance()
+		if leaving {
+			consumer.CloseAllowingRebalance()
+			return nil
+		}
+	}
+}
+
+func commit(consumer *kgo.Client, member *wire.Member, topic string) {
+	next := member.Next()
+	if len(next) == 0 {
+		return
+	}
+	offsets := map[int32]kgo.EpochOffset{}
+	for partition, offset := range next {
+		offsets[partition] = kgo.EpochOffset{Epoch: -1, Offset: offset}
+	}
+	// Told once it is acknowledged, and not at all if any partition was refused.
+	consumer.CommitOffsetsSync(context.Background(), map[string]map[int32]kgo.EpochOffset{topic: offsets},
+		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
+			if err == nil {
+				for _, partition := range response.Topics[0].Partitions {
+					if err == nil {
+						err = kerr.ErrorForCode(partition.ErrorCode)
+					}
+				}
+			}
+			if err != nil {
+				member.Note(err)
+				return
+			}
+			member.Committed(next)
+		})
+}

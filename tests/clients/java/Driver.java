@@ -1,0 +1,335 @@
+import java.io.BufferedInputStream;
+import java.io.BufferedReader;
+import java.io.ByteArrayOutputStream;
+import java.io.DataInputStream;
+import java.io.DataOutputStream;
+import java.io.EOFException;
+import java.io.FileDescriptor;
+import java.io.FileInputStream;
+import java.io.FileOutputStream;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.io.PrintStream;
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.HashMap;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.stream.Collectors;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.consumer.CommitFailedException;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.header.Headers;
+import org.apache.kafka.common.header.internals.RecordHeader;
+import org.apache.kafka.common.record.TimestampType;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+import org.apache.kafka.common.utils.AppInfoParser;
+
+/** Drives Apache Kafka's Java client as protocol.md says. */
+public final class Driver {
+    private static final int MAX_MESSAGE_BYTES = 2 << 20;
+    private static final int COMMIT_EVERY = 300;
+    private static final Duration POLL = Duration.ofMillis(200);
+    private static final String[] CODECS = {"none", "gzip", "snappy", "lz4", "zstd"};
+    private static final PrintStream OUT = new PrintStream(new FileOutputStream(FileDescriptor.out), false, StandardCharsets.UTF_8);
+
+    private final String bootstrap;
+    private final Map<String, Member> members = new ConcurrentHashMap<>();
+
+    private Driver(String bootstrap) {
+        this.bootstrap = bootstrap;
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        if (arguments.length != 2 || !arguments[0].equals("--bootstrap")) {
+            System.err.println("usage: Driver --bootstrap HOST:PORT");
+            System.exit(2);
+        }
+        new Driver(arguments[1]).serve();
+        OUT.flush();
+        System.exit(0);
+    }
+
+    private interface Work {
+        void run() throws Exception;
+    }
+
+    private void serve() throws Exception {
+        say("ready " + AppInfoParser.getVersion());
+        BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        for (String line = in.readLine(); line != null; line = in.readLine()) {
+            String[] words = line.trim().split(" +");
+            switch (words[0]) {
+                case "create" -> start("create", () -> create(words[1], Integer.parseInt(words[2]), words[3]));
+                case "produce" -> start("produce", () -> produce(words[1], words[2]));
+                case "read" -> start("read", () -> read(words[1], words[2]));
+                case "join" -> {
+                    Member member = new Member(words[1], words[2], words[3]);
+                    members.put(words[1], member);
+                    member.thread = start(null, member::run);
+                }
+                case "leave" -> start("leave " + words[1], () -> {
+                    members.get(words[1]).leaving = true;
+                    members.get(words[1]).thread.join();
+                });
+                default -> say("E unknown command " + words[0]);
+            }
+        }
+    }
+
+    /** Says at its end that it is done, or what went wrong. */
+    private static Thread start(String what, Work work) {
+        Thread thread = new Thread(() -> {
+            try {
+                work.run();
+                if (what != null) {
+                    say("ok " + what);
+                }
+            } catch (Throwable failure) {
+                StringWriter trace = new StringWriter();
+                failure.printStackTrace(new PrintWriter(trace));
+                say("E " + trace.toString().replaceAll("\\s+", " "));
+            }
+        });
+        thread.setDaemon(true);
+        thread.start();
+        return thread;
+    }
+
+    private static void say(String line) {
+        synchronized (OUT) {
+            OUT.print(line + "\n");
+            OUT.flush();
+        }
+    }
+
+    private static void say(String reader, ConsumerRecord<byte[], byte[]> record) {
+        if (record.timestampType() != TimestampType.CREATE_TIME) {
+            throw new IllegalStateException("timestamp type " + record.timestampType() + " at " + record.offset());
+        }
+        say("M " + reader + " " + record.partition() + " " + record.offset() + " " + record.timestamp() + " "
+            + digest(record.key()) + " " + digest(record.value()) + " " + digest(record.headers()));
+    }
+
+    private static String hash(byte[] bytes) {
+        try {
+            byte[] sum = MessageDigest.getInstance("SHA-256").digest(bytes);
+            return HexFormat.of().formatHex(sum, 0, 8);
+        } catch (java.security.NoSuchAlgorithmException impossible) {
+            throw new IllegalStateException(impossible);
+        }
+    }
+
+    private static String digest(byte[] part) {
+        return part == null ? "-" : part.length + ":" + hash(part);
+    }
+
+    private static String digest(Headers headers) {
+        ByteArrayOutputStream encoded = new ByteArrayOutputStream();
+        int count = 0;
+        try (DataOutputStream out = new DataOutputStream(encoded)) {
+            for (Header header : headers) {
+                count++;
+                byte[] name = header.key().getBytes(StandardCharsets.UTF_8);
+                out.writeInt(name.length);
+                out.write(name);
+                out.writeInt(header.value() == null ? -1 : header.value().length);
+                if (header.value() != null) {
+                    out.write(header.value());
+                }
+            }
+        } catch (IOException impossible) {
+            throw new IllegalStateException(impossible);
+        }
+        return count + ":" + hash(encoded.toByteArray());
+    }
+
+    private Properties properties(String... pairs) {
+        Properties properties = new Properties();
+        properties.put("bootstrap.servers", bootstrap);
+        for (int i = 0; i < pairs.length; i += 2) {
+            properties.put(pairs[i], pairs[i + 1]);
+        }
+        return properties;
+    }
+
+    private void create(String topic, int partitions, String settings) throws Exception {
+        try (Admin admin = Admin.create(properties())) {
+            Map<String, String> configs = new HashMap<>();
+            for (String setting : settings.split(",")) {
+                configs.put(setting.split("=")[0], setting.split("=")[1]);
+            }
+            NewTopic wanted = new NewTopic(topic, partitions, (short) 1).configs(configs);
+            admin.createTopics(List.of(wanted)).all().get();
+        }
+    }
+
+    private static byte[] part(DataInputStream in) throws IOException {
+        int length = in.readInt();
+        return length < 0 ? null : in.readNBytes(length);
+    }
+
+    private void produce(String topic, String path) throws Exception {
+        Map<String, KafkaProducer<byte[], byte[]>> producers = new HashMap<>();
+        AtomicReference<Exception> failed = new AtomicReference<>();
+        try (DataInputStream in = new DataInputStream(new BufferedInputStream(new FileInputStream(path), 1 << 20))) {
+            while (true) {
+                int index;
+                try {
+                    index = in.readInt();
+                } catch (EOFException end) {
+                    break;
+                }
+                String codec = CODECS[in.readUnsignedByte()];
+                int partition = in.readInt();
+                long timestamp = in.readLong();
+                byte[] key = part(in);
+                byte[] value = part(in);
+                List<Header> headers = new ArrayList<>();
+                for (int left = in.readInt(); left > 0; left--) {
+                    String name = new String(part(in), StandardCharsets.UTF_8);
+                    headers.add(new RecordHeader(name, part(in)));
+                }
+                producers.computeIfAbsent(codec, this::producer).send(
+                    new ProducerRecord<>(topic, partition < 0 ? null : partition, timestamp, key, value, headers),
+                    (found, failure) -> {
+                        if (failure != null) {
+                            failed.set(failure);
+                        } else {
+                            say("A " + index + " " + found.partition() + " " + found.offset());
+                        }
+                    });
+            }
+        }
+        for (KafkaProducer<byte[], byte[]> producer : producers.values()) {
+            producer.flush();
+            producer.close();
+        }
+        if (failed.get() != null) {
+            throw failed.get();
+        }
+    }
+
+    private KafkaProducer<byte[], byte[]> producer(String codec) {
+        return new KafkaProducer<>(
+            properties("compression.type", codec, "enable.idempotence", "true", "acks", "all", "linger.ms", "5",
+                "batch.size", "65536", "max.request.size", String.valueOf(MAX_MESSAGE_BYTES - 1024)),
+            new ByteArraySerializer(), new ByteArraySerializer());
+    }
+
+    private KafkaConsumer<byte[], byte[]> consumer(String... more) {
+        Properties properties = properties(more);
+        properties.put("enable.auto.commit", "false");
+        properties.put("auto.offset.reset", "earliest");
+        properties.put("session.timeout.ms", "10000");
+        properties.put("heartbeat.interval.ms", "1000");
+        properties.put("check.crcs", "true");
+        return new KafkaConsumer<>(properties, new ByteArrayDeserializer(), new ByteArrayDeserializer());
+    }
+
+    private void read(String topic, String wanted) {
+        Map<Integer, Long> ends = new HashMap<>();
+        for (String pair : wanted.split(",")) {
+            String[] sides = pair.split(":");
+            ends.put(Integer.parseInt(sides[0]), Long.parseLong(sides[1]));
+        }
+        ends.values().removeIf(end -> end == 0);
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer()) {
+            List<TopicPartition> places = ends.keySet().stream().map(p -> new TopicPartition(topic, p)).toList();
+            consumer.assign(places);
+            consumer.seekToBeginning(places);
+            while (!ends.isEmpty()) {
+                for (ConsumerRecord<byte[], byte[]> record : consumer.poll(POLL)) {
+                    say("-", record);
+                    ends.remove(record.partition(), record.offset() + 1);
+                }
+            }
+        }
+    }
+
+    /** A member of a group: polls, commits what it has seen, leaves when told to. */
+    private final class Member implements ConsumerRebalanceListener {
+        private final String name;
+        private final String topic;
+        private final String group;
+        private final Map<TopicPartition, OffsetAndMetadata> next = new HashMap<>();
+        private volatile boolean leaving;
+        private Thread thread;
+
+        Member(String name, String topic, String group) {
+            this.name = name;
+            this.topic = topic;
+            this.group = group;
+        }
+
+        void run() {
+            try (KafkaConsumer<byte[], byte[]> consumer = consumer("group.id", group)) {
+                consumer.subscribe(List.of(topic), this);
+                int uncommitted = 0;
+                while (!leaving) {
+                    ConsumerRecords<byte[], byte[]> records = consumer.poll(POLL);
+                    for (ConsumerRecord<byte[], byte[]> record : records) {
+                        say(name, record);
+                        next.put(new TopicPartition(topic, record.partition()), new OffsetAndMetadata(record.offset() + 1));
+                    }
+                    uncommitted += records.count();
+                    if (uncommitted >= COMMIT_EVERY || uncommitted > 0 && records.isEmpty()) {
+                        commit(consumer);
+                        uncommitted = 0;
+                    }
+                }
+                commit(consumer);
+            }
+        }
+
+        private void commit(KafkaConsumer<byte[], byte[]> consumer) {
+            if (next.isEmpty()) {
+                return;
+            }
+            Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>(next);
+            try {
+                consumer.commitSync(offsets);
+                say("C " + name + " " + offsets.entrySet().stream()
+                    .map(e -> e.getKey().partition() + ":" + e.getValue().offset()).collect(Collectors.joining(",")));
+            } catch (CommitFailedException | RebalanceInProgressException refused) {
+                say("N member " + name + ": commit refused: " + refused.getMessage().replaceAll("\\s+", " "));
+            }
+        }
+
+        @Override
+        public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+            changed("J", partitions);
+        }
+
+        @Override
+        public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
+            changed("R", partitions);
+        }
+
+        private void changed(String event, Collection<TopicPartition> partitions) {
+            partitions.forEach(next::remove);
+            say(event + " " + name + " "
+                + partitions.stream().map(p -> String.valueOf(p.partition())).collect(Collectors.joining(",")));
+        }
+    }
+}

@@ -1,0 +1,254 @@
+"""The client matrix: every client does the same things with the same records, and one oracle judges.
+
+    matrix.py --bootstrap HOST:PORT [--records N] [--client NAME]... [--json FILE] [--jobs N]
+
+Owns: which clients there are, what each can't do by itself, the scenarios, and the verdict on every feature. Whoever serves
+at the address: Tailwater or Apache Kafka. Exits 1 if a client fails; deadlines are about progress, never about speed.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from drivers import Driver, Failed
+from oracle import (
+    AS_ASSIGNED,
+    COMMITS,
+    CREATES,
+    EXTRA_RECORDS,
+    GROUP,
+    PARTITIONS,
+    Oracle,
+)
+from records import CODECS, MIB
+
+HERE = Path(__file__).parent
+# Records have timestamps of years ago, which would be deleted before they are read.
+CONFIGS = f"max.message.bytes={2 * MIB},retention.ms=-1"
+# Programs and packages that `prepare` has made ready.
+PREPARED = Path(os.environ.get("TAILWATER_TEST_CLIENTS") or HERE.parent.parent / ".clients")
+READERS = ("kcat", "java", "franz-go")
+
+
+class Client(NamedTuple):
+    name: str
+    command: list
+    # What has to be there for it.
+    needs: list
+    codecs: tuple = CODECS
+    # It sends null header values, and records with neither key nor value.
+    sends_all_nulls: bool = True
+    # It reads partitions that it was told of, and not only in a group.
+    assigns: bool = True
+
+
+def python(name: str, **traits) -> Client:
+    return Client(name, [sys.executable, str(HERE / "driver.py"), "--client", name], [], **traits)
+
+
+CLIENTS = [
+    python("confluent"),
+    python("kafka-python", sends_all_nulls=False),
+    python("aiokafka", sends_all_nulls=False),
+    Client(
+        "java",
+        ["java", "-Xmx512m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{PREPARED}/java:{PREPARED}/jars/*", "Driver"],
+        ["java", f"{PREPARED}/java/Driver.class"],
+    ),
+    Client("franz-go", [f"{PREPARED}/go/franz"], [f"{PREPARED}/go/franz"]),
+    Client("sarama", [f"{PREPARED}/go/sarama"], [f"{PREPARED}/go/sarama"]),
+    Client(
+        "kafkajs",
+        ["node", f"{PREPARED}/node/driver.js"],
+        ["node", f"{PREPARED}/node/node_modules/kafkajs"],
+        # It has no zstd of its own.
+        codecs=tuple(codec for codec in CODECS if codec != "zstd"),
+        sends_all_nulls=False,
+        assigns=False,
+    ),
+]
+KCAT = Client("kcat", [sys.executable, str(HERE / "driver.py"), "--client", "kcat"], ["kcat"])
+
+
+def missing(client: Client) -> Optional[str]:
+    for need in client.needs:
+        if "/" in need and not Path(need).exists():
+            return f"{need} isn't there (tests/clients/prepare makes it)"
+        if "/" not in need and shutil.which(need) is None:
+            return f"{need} is not installed"
+    return None
+
+
+class Trip:
+    """One client's way through all scenarios on a topic of its own."""
+
+    def __init__(self, client: Client, given, folder: Path):
+        self.client, self.given, self.folder = client, given, folder
+        self.topic = f"{given.prefix}-{client.name}"
+        self.oracle = Oracle(client.name, given.seed, client.codecs, client.sends_all_nulls)
+        self.version = ""
+        self.seconds = 0.0
+
+    def run(self) -> None:
+        begun = time.monotonic()
+        driver = Driver(self.client.name, [*self.client.command, "--bootstrap", self.given.bootstrap], self.folder)
+        try:
+            self.version = driver.start(self.oracle.heard)
+            self.oracle.stage(CREATES, lambda: driver.do("create", self.topic, PARTITIONS, CONFIGS))
+            self.oracle.stage(GROUP, lambda: self.read_in_group(driver, self.given.records))
+            self.oracle.stage(COMMITS, self.oracle.judge_commits)
+            self.oracle.stage(AS_ASSIGNED, lambda: self.read_with(driver))
+            driver.stop()
+        except Failed as failed:
+            self.oracle.failed(str(failed))
+        finally:
+            driver.kill()
+            self.seconds = time.monotonic() - begun
+
+    def produce(self, driver: Driver, indexes: range) -> None:
+        path = self.folder / f"{self.topic}.{indexes.start}"
+        self.oracle.write(path, indexes)
+        try:
+            driver.do("produce", self.topic, path)
+            self.oracle.all_acked(indexes)
+        finally:
+            path.unlink()
+
+    def read_in_group(self, driver: Driver, records: int) -> None:
+        group, third, oracle = f"group-of-{self.topic}", records // 3, self.oracle
+
+        def expect(what: str, count: int) -> None:
+            driver.wait(what, lambda: oracle.delivered() >= count, oracle.delivered)
+
+        for name in "abc":
+            driver.tell("join", name, self.topic, group)
+        self.produce(driver, range(0, third))
+        expect("half of the first third", third // 2)
+
+        leaving = driver.begin("leave", "b")
+        self.produce(driver, range(third, 2 * third))
+        leaving()
+        expect("half of the second third", third + third // 2)
+
+        driver.tell("join", "d", self.topic, group)
+        driver.wait("the fourth member's assignment", lambda: oracle.was_assigned("d"), oracle.delivered)
+        self.produce(driver, range(2 * third, records))
+        expect("every record in the group", records)
+        driver.wait("the last commits", oracle.all_is_committed, oracle.commits)
+        for name in "acd":
+            driver.do("leave", name)
+
+        # A newcomer to the emptied group gets what comes after the commit, and nothing of what was before.
+        driver.tell("join", "e", self.topic, group)
+        driver.wait("the newcomer's assignment", lambda: oracle.was_assigned("e"), oracle.delivered)
+        self.produce(driver, range(records, records + EXTRA_RECORDS))
+        expect("what came after the last commit", records + EXTRA_RECORDS)
+        driver.do("leave", "e")
+        oracle.judge_deliveries()
+
+    def read_with(self, driver: Driver) -> None:
+        """By assignment, from the beginning to the end, with this client or with another one."""
+        reading = self.oracle.reading(driver.name)
+        driver.listener = reading.heard
+        driver.do("read", self.topic, ",".join(f"{p}:{end}" for p, end in self.oracle.ends().items()), progress=reading.count)
+        reading.judge()
+
+    def result(self) -> dict:
+        features = self.oracle.verdicts()
+        if not self.client.assigns and features[AS_ASSIGNED] == "yes":
+            del features[AS_ASSIGNED]
+        return {"version": self.version, "seconds": round(self.seconds, 1), "features": features}
+
+
+def cross_read(reader: Client, trips: list, given, folder: Path) -> None:
+    """`reader` reads what all the others wrote."""
+    driver = Driver(reader.name, [*reader.command, "--bootstrap", given.bootstrap], folder)
+    try:
+        driver.start(lambda event, words: None)
+        for trip in trips:
+            if trip.client.name != reader.name and trip.oracle.has_sent():
+                trip.oracle.stage(f"read by {reader.name}", lambda trip=trip: trip.read_with(driver))
+        driver.stop()
+    except Failed as failed:
+        for trip in trips:
+            trip.oracle.failed(str(failed))
+    finally:
+        driver.kill()
+
+
+def run_kcat(given) -> dict:
+    """kcat can give records neither headers nor timestamps of their own, so it has a round trip of its own."""
+    begun = time.monotonic()
+    command = [sys.executable, str(HERE / "kcat_roundtrip.py"), "--bootstrap", given.bootstrap]
+    command += ["--records", str(given.records), "--seed", str(given.seed), "--topic", f"{given.prefix}-kcat"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    verdict = "yes" if done.returncode == 0 else f"no: {(done.stderr or done.stdout).strip()[-2000:]}"
+    version = subprocess.run(["kcat", "-V"], capture_output=True, text=True, check=True).stdout
+    version = next(line.split()[1] for line in version.split("\n") if line.startswith("Version"))
+    features = {codec: verdict for codec in CODECS}
+    features |= {"keys": verdict, "nulls and empties": verdict, "values up to 1 MiB": verdict}
+    features |= {GROUP: verdict, COMMITS: verdict, AS_ASSIGNED: verdict, "idempotent producer": verdict}
+    return {"version": version, "seconds": round(time.monotonic() - begun, 1), "features": features}
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    arguments.add_argument("--bootstrap", required=True)
+    arguments.add_argument("--records", type=int, default=10_000)
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--client", action="append", help="only these")
+    arguments.add_argument("--prefix", default="matrix", help="of the names of topics and groups")
+    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--jobs", type=int, default=2)
+    given = arguments.parse_args()
+
+    everyone = {client.name: client for client in [*CLIENTS, KCAT]}
+    wanted = given.client or list(everyone)
+    for name in [name for name in wanted if missing(everyone[name])]:
+        print(f"SKIPPED {name}: {missing(everyone[name])}", flush=True)
+        wanted.remove(name)
+        if os.environ.get("CI") == "true":
+            print("nothing may be skipped under CI=true", file=sys.stderr)
+            return 1
+
+    results, lock = {}, threading.Lock()
+
+    def finished(name: str, result: dict) -> None:
+        wrong = {feature: verdict for feature, verdict in result["features"].items() if verdict != "yes"}
+        with lock:
+            results[name] = result
+            print(f"{'FAILED' if wrong else 'ok'}: {name} {result['version']}: {result['seconds']} s", flush=True)
+            for feature, verdict in wrong.items():
+                print(f"  {feature}: {verdict}", flush=True)
+
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(given.jobs) as pool:
+        trips = [Trip(everyone[name], given, Path(folder)) for name in wanted if name != KCAT.name]
+        kcat = pool.submit(run_kcat, given) if KCAT.name in wanted else None
+        list(pool.map(Trip.run, trips))
+        print(f"round trips: {time.monotonic() - begun:.1f} s", flush=True)
+        readers = [everyone[name] for name in READERS if not missing(everyone[name])]
+        list(pool.map(lambda reader: cross_read(reader, trips, given, Path(folder)), readers))
+        for trip in trips:
+            finished(trip.client.name, trip.result())
+        if kcat:
+            finished(KCAT.name, kcat.result())
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(json.dumps({"records": given.records, "clients": results}, indent=1, sort_keys=True) + "\n")
+    failed = [name for name, result in results.items() if set(result["features"].values()) != {"yes"}]
+    print(f"{len(results) - len(failed)} passed, {len(failed)} failed, {time.monotonic() - begun:.1f} s", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
