@@ -1,6 +1,7 @@
 //! The client matrix: unmodified Kafka clients produce records of every sort and read them back exactly, by assignment and
 //! in a group whose members come and go, and read what others wrote. What is sent, and what must come back, stands in
-//! `tests/clients/`; every scenario is run against Apache Kafka as well (`make test-reference`).
+//! `tests/clients/`; every scenario is run against Apache Kafka as well (`make test-reference`). So are Apache Kafka's own
+//! command-line tools: what they say of Apache Kafka is recorded, and what they say of Tailwater is held against it.
 
 use std::process::Command;
 
@@ -18,7 +19,17 @@ trigger_age = "1s"
 initial_rebalance_delay = "0ms"
 "#;
 
-/// Runs a script against a server.
+/// With Kafka's defaults where Tailwater has others.
+const CONFIG_OF_TOOLS: &str = r#"
+[wal]
+capacity = "256MiB"
+[frontend.groups]
+initial_rebalance_delay = "0ms"
+[frontend.topics]
+partitions = 1
+"#;
+
+/// Runs a script against a server, and holds what it found against `docs/compatibility.md`.
 fn run(script: &str, kind: &str, server: &str, bootstrap: &str, more: &[&str]) {
     prepare_clients();
     let Some(python) = python(script) else {
@@ -28,11 +39,18 @@ fn run(script: &str, kind: &str, server: &str, bootstrap: &str, more: &[&str]) {
     let found = found.to_str().expect("a path of text");
     let arguments = ["--bootstrap", bootstrap, "--json", found];
     run_client_script(&python, script, &[&arguments, more].concat());
+    let kind = format!("--{kind}");
+    let arguments = ["check", "--server", server, &kind, found];
+    run_client_script(&python, "compatibility.py", &arguments);
 }
 
 fn run_matrix(server: &str, bootstrap: &str) {
     let records = if is_long() { "100000" } else { "10000" };
     run("matrix.py", "clients", server, bootstrap, &["--records", records]);
+}
+
+fn run_tools(server: &str, bootstrap: &str, more: &[&str]) {
+    run("tools.py", "tools", server, bootstrap, more);
 }
 
 /// Every client gets back what it sent, and what others sent, from Tailwater.
@@ -50,6 +68,25 @@ fn the_client_matrix_passes() {
 fn the_client_matrix_passes_against_kafka() {
     let kafka = Reference::start();
     run_matrix("kafka", kafka.bootstrap());
+}
+
+/// Kafka's tools say of Tailwater what they say of Kafka, but for the known gaps; a gap that is none any more is told.
+#[test]
+fn kafkas_tools_find_what_they_find_in_kafka() {
+    let mut server = Server::new(CONFIG_OF_TOOLS);
+    server.start();
+    let gaps = repository().join("tests/reference/gaps.txt");
+    let gaps = gaps.to_str().expect("a path of text");
+    run_tools("tailwater", &server.bootstrap(), &["--gaps", gaps]);
+    server.finish();
+}
+
+/// What is recorded of Kafka's tools is what they say of Kafka.
+#[test]
+#[ignore = "starts Apache Kafka: make test-reference"]
+fn kafkas_tools_say_of_kafka_what_is_recorded() {
+    let kafka = Reference::start();
+    run_tools("kafka", kafka.bootstrap(), &[]);
 }
 
 /// What judges the clients finds lost, changed, doubled and reordered records, and commits that were not honoured.
