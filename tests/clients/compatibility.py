@@ -3,9 +3,10 @@
     compatibility.py check --server {tailwater,kafka} [--clients FILE] [--tools FILE]
     compatibility.py update --server {tailwater,kafka} [--clients FILE] [--tools FILE]
 
-FILE is what `matrix.py` or `tools.py` wrote. What the runs found is kept in `tests/reference/facts.json`, and the document is made
-from it and from `tests/reference/gaps.txt` alone; `check` fails where a run has found something else, or the document isn't what follows.
-Clients that a run has left out are not checked.
+FILE is what `matrix.py` or `tools.py` wrote. What the runs found is kept in `tests/reference/facts.json`, and the document is
+made from it and from `tests/reference/gaps.txt` alone; `check` fails where a run has found something else, or the document isn't
+what follows. `update` also takes gaps from the list that a run of the tools no longer finds; new ones need a reason, and are added
+by hand. Clients that a run has left out are not checked.
 """
 
 import argparse
@@ -117,6 +118,11 @@ The versions that each answers to ApiVersions, as `BrokerApiVersionsCommand` sho
 """
 
 
+def close_gaps(tools: dict) -> None:
+    lines = GAPS.read_text().split("\n")
+    GAPS.write_text("\n".join(line for line in lines if not tools.get(line.split(" | ")[0], {"same": False})["same"]))
+
+
 def compare(kept: dict, now: dict, path: str, wrong: list) -> None:
     """What was found now and is not so in what is kept; apis must be the same set, clients may be left out."""
     for key, value in now.items():
@@ -140,6 +146,8 @@ def main() -> int:
             facts[part].setdefault(given.server, {}).update(now)
             if part == "apis":
                 facts[part][given.server] = now
+        if given.tools and given.server == "tailwater":
+            close_gaps(json.loads(given.tools.read_text())["tools"])
         FACTS.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
         DOCUMENT.write_text(document(facts, read_gaps(GAPS)))
         return 0

@@ -1,6 +1,6 @@
 """Apache Kafka's own command-line tools against whoever serves at the address: do they say what they say of Apache Kafka?
 
-    tools.py --bootstrap HOST:PORT [--json FILE] [--gaps FILE [--prune]] [--only TEXT] [--record]
+    tools.py --bootstrap HOST:PORT [--json FILE] [--gaps FILE] [--only TEXT] [--record]
 
 What they say of Apache Kafka 4.3.0 stands in `tests/reference/tools.txt`; `--record` writes it anew, which is done against
 Apache Kafka only. Exits 1 with every difference that isn't a known gap, and for every known gap that is none any more.
@@ -105,7 +105,6 @@ def main() -> int:
     arguments.add_argument("--bootstrap", required=True)
     arguments.add_argument("--json", type=Path)
     arguments.add_argument("--gaps", type=Path, help="what is known to differ: lines of NAME | REASON")
-    arguments.add_argument("--prune", action="store_true", help="take what isn't any more from the known gaps")
     arguments.add_argument("--only", default="", help="show the cases with this text in their names; all are run")
     arguments.add_argument("--record", action="store_true")
     given = arguments.parse_args()
@@ -136,18 +135,13 @@ def main() -> int:
     if list(expected) != list(found):
         print("the recorded cases aren't those of tool_cases.py: record them anew", file=sys.stderr)
         return 1
-    if given.prune:
-        closed = {name for name in gaps if found[name] == expected[name]}
-        lines = given.gaps.read_text().split("\n")
-        given.gaps.write_text("\n".join(line for line in lines if line.split(" | ")[0] not in closed))
-        gaps = {name: reason for name, reason in gaps.items() if name not in closed}
     strange = set(gaps) - set(found)
     wrong = [f"{name} is a known gap, and no case" for name in strange]
     for name, text in found.items():
         if text != expected[name] and name not in gaps:
             wrong.append(f"### {name}\n{difference(expected[name], text)}")
         if text == expected[name] and name in gaps:
-            wrong.append(f"### {name}\nis no gap any more: take it from {given.gaps}")
+            wrong.append(f"### {name}\nis no gap any more: take it from {given.gaps.name} (make compatibility does)")
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         short = {case.name: case.tool.rsplit(".", maxsplit=1)[-1] for case in CASES}
