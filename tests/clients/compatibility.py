@@ -25,7 +25,8 @@ FACTS = REPOSITORY / "tests/reference/facts.json"
 GAPS = REPOSITORY / "tests/reference/gaps.txt"
 DOCUMENT = REPOSITORY / "docs/compatibility.md"
 SERVERS = {"kafka": "Apache Kafka 4.3.0", "tailwater": "Tailwater"}
-FEATURES = [CREATES, "idempotent producer", *CODECS, *CONTENTS, AS_ASSIGNED, GROUP, COMMITS, "read by kcat", "read by java", "read by franz-go"]
+FEATURES = [CREATES, "idempotent producer", *CODECS, *CONTENTS, AS_ASSIGNED, GROUP, COMMITS]
+FEATURES += ["read by kcat", "read by java", "read by franz-go"]
 
 
 def clients_found(path: Path) -> dict:
@@ -96,7 +97,8 @@ Made by `tests/clients/compatibility.py` from what the tests found (`make test`,
 
 Each client sends records to six partitions, half of them where it likes, and reads them back: exact bytes, keys, headers, timestamps;
 values of which 90% are up to 1 KiB, 9% up to 32 KiB, 1% up to 1 MiB. "**no**" is what works with Apache Kafka 4.3.0 and not with
-Tailwater; "–" is what the client can't do, or isn't asked: kcat gives records no headers or timestamps of their own, kafkajs has no zstd and reads in groups only.
+Tailwater; "–" is what the client can't do, or isn't asked: kcat gives records no headers or timestamps of their own, kafkajs
+has no zstd and reads in groups only.
 
 {clients_table(facts)}
 

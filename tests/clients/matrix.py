@@ -61,7 +61,8 @@ CLIENTS = [
     python("aiokafka", sends_all_nulls=False),
     Client(
         "java",
-        ["java", "-Xmx512m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{PREPARED}/java:{PREPARED}/jars/*", "Driver"],
+        ["java", "-Xmx512m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+         "-cp", f"{PREPARED}/java:{PREPARED}/jars/*", "Driver"],  # fmt: skip
         ["java", f"{PREPARED}/java/Driver.class"],
     ),
     Client("franz-go", [f"{PREPARED}/go/franz"], [f"{PREPARED}/go/franz"]),

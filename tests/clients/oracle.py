@@ -178,7 +178,8 @@ class Oracle:
     def verdicts(self) -> dict:
         """Of every feature `yes`, or `no:` and why. Contents hold where they came back the same by assignment."""
         features = {}
-        for feature in (CREATES, *self.codecs, *CONTENTS, "idempotent producer", AS_ASSIGNED, GROUP, COMMITS, *sorted(self.passed | set(self.wrong))):
+        always = (CREATES, *self.codecs, *CONTENTS, "idempotent producer", AS_ASSIGNED, GROUP, COMMITS)
+        for feature in (*always, *sorted(self.passed | set(self.wrong))):
             ok = feature in self.passed or (feature not in self.wrong and AS_ASSIGNED in self.passed)
             why = self.wrong.get(feature) or ["not reached"]
             features[feature] = "yes" if ok and feature not in self.wrong else "no: " + " | ".join(why[:SHOWN_DEVIATIONS])
