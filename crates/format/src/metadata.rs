@@ -22,8 +22,9 @@ use bytes::{Buf, BufMut};
 use tailwater_types::{DeviceId, JournalId, NodeId, ObjectId, StreamId, TaskId, TopicId};
 
 pub use record::{
-    ClusterRecord, Counters, DeletionRecord, DeviceRecord, JournalCommit, JournalRecord, JournalState, NodeRecord,
-    NodeState, NodeTier, ObjectLife, ObjectRecord, ObjectSlice, ObjectSnapshot, StreamBlock, StreamRow, TopicRecord,
+    ClusterRecord, ConfigOwner, ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalCommit, JournalRecord,
+    JournalState, NodeRecord, NodeState, NodeTier, ObjectLife, ObjectRecord, ObjectSlice, ObjectSnapshot, StreamBlock,
+    StreamRow, TopicRecord,
 };
 
 use crate::FormatError;
@@ -48,6 +49,8 @@ pub enum Key {
     Journal(JournalId),
     Object(ObjectId),
     Deletion(TaskId),
+    /// Numbered, since what it is about may have any name.
+    Config(u64),
 }
 
 /// A record's content, shared: the state machine and what it publishes hold the same one.
@@ -62,6 +65,7 @@ pub enum Record {
     Journal(Arc<JournalRecord>),
     Object(Arc<ObjectRecord>),
     Deletion(Arc<DeletionRecord>),
+    Config(Arc<ConfigRecord>),
 }
 
 impl Key {
@@ -81,7 +85,8 @@ impl Key {
             Self::Streams(id)
             | Self::Journal(JournalId(id))
             | Self::Object(ObjectId(id))
-            | Self::Deletion(TaskId(id)) => bytes.put_u64(id),
+            | Self::Deletion(TaskId(id))
+            | Self::Config(id) => bytes.put_u64(id),
         }
         bytes
     }
@@ -104,6 +109,7 @@ impl Key {
             (7, 8) => Self::Journal(JournalId(id.get_u64())),
             (8, 8) => Self::Object(ObjectId(id.get_u64())),
             (9, 8) => Self::Deletion(TaskId(id.get_u64())),
+            (10, 8) => Self::Config(id.get_u64()),
             _ => return Err(invalid()),
         };
         Ok(key)
@@ -120,6 +126,7 @@ impl Key {
             Self::Journal(_) => 7,
             Self::Object(_) => 8,
             Self::Deletion(_) => 9,
+            Self::Config(_) => 10,
         }
     }
 }

@@ -14,13 +14,16 @@ use std::sync::Arc;
 
 use tailwater_types::{ControllerEpoch, NodeEpoch, NodeId};
 
-pub use catalog::{Catalog, CreatedTopic, NewTopic, ProducerIds};
+pub use catalog::{
+    AlterConfigs, Catalog, ConfigChange, ConfigChanges, ConfigOp, ConfigResource, CreatePartitions, CreatedTopic,
+    DeleteRecords, NewTopic, ProducerIds,
+};
 pub use journals::{
     JournalGrant, JournalInfo, JournalState, Journals, OpenStream, OpenedStream, SnapshotAt, StreamTail,
 };
 pub use nodes::{
-    DeviceReport, Endpoint, Heartbeat, HeartbeatAnswer, MetadataChange, MetadataUpdate, NodeInfo, NodeState, Nodes,
-    PartitionInfo, RegisterNode, Registration, StreamProgress, Tier, TopicInfo,
+    ConfigInfo, DeviceReport, Endpoint, Heartbeat, HeartbeatAnswer, MetadataChange, MetadataUpdate, NodeInfo,
+    NodeState, Nodes, PartitionInfo, RegisterNode, Registration, StreamProgress, Tier, TopicInfo,
 };
 pub use objects::{
     CommitObjects, CommitSource, CommittedObject, CommittedStream, ObjectSlice, Objects, PrepareObjects,

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tailwater_rpc::controller::{
-    Caller, Catalog, CommitObjects, CommitSource, CreatedTopic, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo,
-    Journals, Lease, LeaseRef, MetadataUpdate, NewTopic, NodeInfo, NodeState, Nodes, Objects, OpenStream, OpenedStream,
-    PrepareObjects, PreparedObject, ProducerIds, RegisterNode, Registration, StreamObjects, StreamUpload, TaskKind,
-    Tasks, Work,
+    AlterConfigs, Caller, Catalog, CommitObjects, CommitSource, CreatePartitions, CreatedTopic, DeleteRecords,
+    Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals, Lease, LeaseRef, MetadataUpdate, NewTopic,
+    NodeInfo, NodeState, Nodes, Objects, OpenStream, OpenedStream, PrepareObjects, PreparedObject, ProducerIds,
+    RegisterNode, Registration, StreamObjects, StreamUpload, TaskKind, Tasks, Work,
 };
 use tailwater_rpc::{Error, Result, Stream};
 use tailwater_types::{
@@ -247,6 +247,18 @@ impl Catalog for Cluster {
     }
 
     async fn delete_topic(&self, _: Caller, _: TopicId) -> Result<MetadataVersion> {
+        Err(unasked())
+    }
+
+    async fn alter_configs(&self, _: Caller, _: AlterConfigs) -> Result<MetadataVersion> {
+        Err(unasked())
+    }
+
+    async fn create_partitions(&self, _: Caller, _: CreatePartitions) -> Result<MetadataVersion> {
+        Err(unasked())
+    }
+
+    async fn delete_records(&self, _: Caller, _: DeleteRecords) -> Result<MetadataVersion> {
         Err(unasked())
     }
 

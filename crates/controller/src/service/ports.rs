@@ -6,16 +6,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use tailwater_rpc::controller::{
-    Caller, Catalog, CommitObjects, CreatedTopic, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals,
-    Lease, LeaseRef, MetadataUpdate, NewTopic, NodeInfo, Nodes, Objects, OpenStream, OpenedStream, PrepareObjects,
-    PreparedObject, ProducerIds, RegisterNode, Registration, StreamObjects, StreamUpload, TaskKind, Tasks, Work,
+    AlterConfigs, Caller, Catalog, CommitObjects, ConfigChanges, ConfigOp, CreatePartitions, CreatedTopic,
+    DeleteRecords, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals, Lease, LeaseRef, MetadataUpdate,
+    NewTopic, NodeInfo, Nodes, Objects, OpenStream, OpenedStream, PrepareObjects, PreparedObject, ProducerIds,
+    RegisterNode, Registration, StreamObjects, StreamUpload, TaskKind, Tasks, Work,
 };
 use tailwater_rpc::{Result, Stream};
 use tailwater_types::{DeviceEpoch, DeviceId, MetadataVersion, Offset, StreamId, TopicId};
 
 use super::ControllerService;
 use super::update;
-use crate::state::{Tx, View, catalog, journals, nodes, objects, streams, tasks};
+use crate::state::{Tx, View, catalog, configs, journals, nodes, objects, streams, tasks};
 
 /// Some tasks become due by time alone: how often a waiting compactor asks again.
 const LEASE_POLL: Duration = Duration::from_millis(500);
@@ -87,6 +88,22 @@ impl Catalog for ControllerService {
     async fn delete_topic(&self, caller: Caller, topic: TopicId) -> Result<MetadataVersion> {
         let command = move |tx: &mut Tx<'_>| catalog::delete_topic(tx, caller, topic);
         self.commands.run("delete_topic", 0, command).await
+    }
+
+    async fn alter_configs(&self, caller: Caller, request: AlterConfigs) -> Result<MetadataVersion> {
+        let bytes = bytes_of(&request.changes);
+        let command = move |tx: &mut Tx<'_>| configs::alter(tx, caller, &request);
+        self.commands.run("alter_configs", bytes, command).await
+    }
+
+    async fn create_partitions(&self, caller: Caller, request: CreatePartitions) -> Result<MetadataVersion> {
+        let command = move |tx: &mut Tx<'_>| catalog::create_partitions(tx, caller, request);
+        self.commands.run("create_partitions", 0, command).await
+    }
+
+    async fn delete_records(&self, caller: Caller, request: DeleteRecords) -> Result<MetadataVersion> {
+        let command = move |tx: &mut Tx<'_>| catalog::delete_records(tx, caller, request);
+        self.commands.run("delete_records", 0, command).await
     }
 
     async fn allocate_producer_ids(&self, caller: Caller) -> Result<ProducerIds> {
@@ -164,5 +181,21 @@ impl Tasks for ControllerService {
     async fn release(&self, caller: Caller, lease: LeaseRef, done: bool) -> Result<()> {
         let command = move |tx: &mut Tx<'_>| tasks::release(tx, caller, lease, done);
         self.commands.run("release", 0, command).await
+    }
+}
+
+fn bytes_of(changes: &ConfigChanges) -> usize {
+    match changes {
+        ConfigChanges::Replace(configs) => configs.iter().map(|(name, value)| name.len() + value.len()).sum(),
+        ConfigChanges::Incremental(changes) => {
+            let of_op = |op: &ConfigOp| match op {
+                ConfigOp::Set(value) => value.len(),
+                ConfigOp::Delete => 0,
+                ConfigOp::Append { items, unset } | ConfigOp::Subtract { items, unset } => {
+                    items.iter().map(String::len).sum::<usize>() + unset.len()
+                }
+            };
+            changes.iter().map(|change| change.name.len() + of_op(&change.op)).sum()
+        }
     }
 }

@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tailwater_format::metadata::{Key, NodeRecord, NodeState, NodeTier, Record, StreamRow, TopicRecord};
-use tailwater_rpc::controller::{self, Endpoint, MetadataChange, NodeInfo, PartitionInfo, Tier, TopicInfo};
+use tailwater_format::metadata::{
+    ConfigOwner, ConfigRecord, Key, NodeRecord, NodeState, NodeTier, Record, StreamRow, TopicRecord,
+};
+use tailwater_rpc::controller::{
+    self, ConfigInfo, ConfigResource, Endpoint, MetadataChange, NodeInfo, PartitionInfo, Tier, TopicInfo,
+};
 use tailwater_types::{NodeId, StreamId, TopicId};
 
 use crate::state::{Changes, State, View, streams};
@@ -19,6 +23,11 @@ pub fn snapshot(state: &State) -> Vec<MetadataChange> {
                 told.push(MetadataChange::Topic(topic_info(*id, topic)));
             }
             _ => {}
+        }
+    }
+    for (_, record) in state.range(Key::Config(0), Key::Config(u64::MAX)) {
+        if let Record::Config(config) = record {
+            told.push(MetadataChange::Config(config_info(config)));
         }
     }
     for (stream, row) in streams::blocks(state).flat_map(|(_, block)| &block.rows) {
@@ -53,6 +62,17 @@ pub fn advance(state: &mut State, changes: &Changes) -> Vec<MetadataChange> {
             }
             (Key::Topic(id), Some(Record::Topic(topic))) => {
                 told.push(MetadataChange::Topic(topic_info(*id, topic)));
+            }
+            (Key::Config(_), Some(Record::Config(config))) => {
+                told.push(MetadataChange::Config(config_info(config)));
+            }
+            (Key::Config(number), None) => {
+                told.extend(state.config(*number).map(|config| {
+                    MetadataChange::Config(ConfigInfo {
+                        configs: BTreeMap::new(),
+                        ..config_info(config)
+                    })
+                }));
             }
             _ => {}
         }
@@ -128,6 +148,17 @@ fn topic_info(id: TopicId, record: &TopicRecord) -> TopicInfo {
         name: record.name.clone(),
         configs: record.configs.clone(),
         internal: record.internal,
+    }
+}
+
+fn config_info(record: &ConfigRecord) -> ConfigInfo {
+    ConfigInfo {
+        resource: match &record.owner {
+            ConfigOwner::Broker(node) => ConfigResource::Broker(*node),
+            ConfigOwner::Group(name) => ConfigResource::Group(name.clone()),
+            ConfigOwner::ClientMetrics(name) => ConfigResource::ClientMetrics(name.clone()),
+        },
+        configs: record.configs.clone(),
     }
 }
 

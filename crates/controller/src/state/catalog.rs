@@ -1,9 +1,11 @@
-//! Topics with their partitions, and producer ids.
+//! Topics with their partitions, where their streams begin, and producer ids.
 
-use tailwater_format::metadata::{StreamRow, TopicRecord};
-use tailwater_rpc::controller::{Caller, CreatedTopic, NewTopic, ProducerIds};
+use std::collections::BTreeMap;
+
+use tailwater_format::metadata::{Key, StreamRow, TopicRecord};
+use tailwater_rpc::controller::{Caller, CreatePartitions, CreatedTopic, DeleteRecords, NewTopic, ProducerIds};
 use tailwater_rpc::{Error, Result};
-use tailwater_types::{LeaderEpoch, MetadataVersion, NodeEpoch, NodeId, Offset, TopicId};
+use tailwater_types::{LeaderEpoch, MetadataVersion, NodeEpoch, NodeId, Offset, StreamId, TopicId};
 
 use super::{Tx, View, nodes};
 use crate::plan::Spread;
@@ -14,7 +16,7 @@ pub const MAX_PARTITIONS: i32 = 10_000;
 /// The longest topic name, in bytes, as in Kafka.
 pub const MAX_NAME_BYTES: usize = 249;
 
-/// The most bytes of a topic's settings together.
+/// The most bytes of one topic's settings together, or one node's, or one group's.
 pub const MAX_CONFIG_BYTES: usize = 64 * 1024;
 
 /// Producer ids handed out at once, as in Kafka.
@@ -43,20 +45,85 @@ pub fn create_topic(tx: &mut Tx<'_>, caller: Caller, id: TopicId, topic: &NewTop
         runs: vec![(first, partitions)],
     };
     tx.put_topic(id, record);
+    put_partitions(tx, id, 0, first, partitions);
+    let version = tx.version();
+    Ok(CreatedTopic { id, version })
+}
+
+/// Gives a topic more partitions, and places them.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Invalid`].
+pub fn create_partitions(tx: &mut Tx<'_>, caller: Caller, request: CreatePartitions) -> Result<MetadataVersion> {
+    nodes::check(tx, caller)?;
+    let CreatePartitions { topic: id, total, .. } = request;
+    let Some(topic) = tx.topic(id).cloned() else {
+        return Err(Error::NotFound(format!("topic {id}")));
+    };
+    let present: u32 = topic.runs.iter().map(|(_, count)| count).sum();
+    let total = check_count(&topic.name, total)?;
+    if total <= present {
+        return Err(Error::Invalid(format!(
+            "topic {} has {present} partitions, {total} aren't more",
+            topic.name
+        )));
+    }
+    if request.validate_only {
+        return Ok(tx.state.version());
+    }
+    let added = total - present;
+    let first = tx.new_streams(added);
+    let mut grown = (*topic).clone();
+    match grown.runs.last_mut() {
+        Some((last, count)) if last.0 + u64::from(*count) == first.0 => *count += added,
+        _ => grown.runs.push((first, added)),
+    }
+    tx.put_topic(id, grown);
+    put_partitions(tx, id, present, first, added);
+    Ok(tx.version())
+}
+
+/// Rows of `count` new partitions from `index` on, placed over the active frontends.
+fn put_partitions(tx: &mut Tx<'_>, topic: TopicId, index: u32, first: StreamId, count: u32) {
     let mut spread = frontends(tx);
-    tx.put_rows(first, partitions, |index| {
+    tx.put_rows(first, count, |at| {
         let leader = spread.place();
         Some(StreamRow {
-            topic: id,
-            index: i32::try_from(index).expect("checked against MAX_PARTITIONS"),
+            topic,
+            index: i32::try_from(index + at).expect("checked against MAX_PARTITIONS"),
             leader,
             leader_epoch: LeaderEpoch(0),
             start: Offset::ZERO,
             owners: leader.iter().map(|(node, _)| *node).collect(),
         })
     });
-    let version = tx.version();
-    Ok(CreatedTopic { id, version })
+}
+
+/// Moves a stream's start up: nothing below is served any more.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::StreamFenced`], [`Error::Invalid`].
+pub fn delete_records(tx: &mut Tx<'_>, caller: Caller, request: DeleteRecords) -> Result<MetadataVersion> {
+    nodes::check(tx, caller)?;
+    let DeleteRecords {
+        stream,
+        leader_epoch,
+        start,
+    } = request;
+    let Some(row) = tx.row(stream).cloned() else {
+        return Err(Error::NotFound(format!("stream {stream}")));
+    };
+    if row.leader != Some((caller.node, caller.node_epoch)) || row.leader_epoch != leader_epoch {
+        return Err(Error::StreamFenced { stream });
+    }
+    if start < Offset::ZERO {
+        return Err(Error::Invalid(format!("stream {stream} can't begin at {start}")));
+    }
+    if start <= row.start {
+        return Ok(tx.state.version());
+    }
+    tx.put_rows(stream, 1, |_| Some(StreamRow { start, ..row.clone() }));
+    Ok(tx.version())
 }
 
 /// Removes a topic and its streams. What objects have of them is left to the deletion of unnamed objects.
@@ -71,7 +138,7 @@ pub fn delete_topic(tx: &mut Tx<'_>, caller: Caller, id: TopicId) -> Result<Meta
     for &(first, count) in &topic.runs {
         tx.put_rows(first, count, |_| None);
     }
-    tx.remove(tailwater_format::metadata::Key::Topic(id));
+    tx.remove(Key::Topic(id));
     Ok(tx.version())
 }
 
@@ -104,17 +171,27 @@ fn check_topic(topic: &NewTopic) -> Result<u32> {
     if name == "." || name == ".." {
         return Err(Error::Invalid(format!("topic name {name:?} is not legal")));
     }
-    let bytes: usize = topic.configs.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if bytes > MAX_CONFIG_BYTES {
-        return Err(Error::Invalid(format!(
-            "topic {name}: settings of {bytes} bytes, {MAX_CONFIG_BYTES} are legal"
-        )));
-    }
-    match u32::try_from(topic.partitions) {
-        Ok(count) if (1..=MAX_PARTITIONS).contains(&topic.partitions) => Ok(count),
+    check_configs(name, &topic.configs)?;
+    check_count(name, topic.partitions)
+}
+
+fn check_count(name: &str, partitions: i32) -> Result<u32> {
+    match u32::try_from(partitions) {
+        Ok(count) if (1..=MAX_PARTITIONS).contains(&partitions) => Ok(count),
         _ => Err(Error::Invalid(format!(
-            "topic {name}: {} partitions, 1 to {MAX_PARTITIONS} are legal",
-            topic.partitions
+            "topic {name}: {partitions} partitions, 1 to {MAX_PARTITIONS} are legal"
         ))),
     }
+}
+
+/// # Errors
+/// [`Error::Invalid`] if these are too many settings of `owner`.
+pub fn check_configs(owner: &str, configs: &BTreeMap<String, String>) -> Result<()> {
+    let bytes: usize = configs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > MAX_CONFIG_BYTES {
+        return Err(Error::Invalid(format!(
+            "{owner}: settings of {bytes} bytes, {MAX_CONFIG_BYTES} are legal"
+        )));
+    }
+    Ok(())
 }

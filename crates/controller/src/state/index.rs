@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tailwater_format::metadata::{JournalState, Key, ObjectLife, ObjectRecord, Record, StreamRow};
+use tailwater_format::metadata::{ConfigOwner, JournalState, Key, ObjectLife, ObjectRecord, Record, StreamRow};
 use tailwater_types::{JournalId, NodeEpoch, NodeId, ObjectId, Offset, OffsetRange, StreamId, TaskId, TopicId};
 
 use super::runs::Runs;
@@ -30,6 +30,8 @@ pub struct Index {
     /// Of journals that are not gone.
     uploads: BTreeMap<TaskId, JournalId>,
     deletions: BTreeSet<TaskId>,
+    /// The numbers of settings' records.
+    configs: BTreeMap<ConfigOwner, u64>,
 }
 
 /// What committed objects have of one stream.
@@ -126,6 +128,11 @@ impl Index {
         self.uploads.contains_key(&task) || self.deletions.contains(&task)
     }
 
+    /// The record with the settings of that owner, if any are set.
+    pub fn config(&self, owner: &ConfigOwner) -> Option<u64> {
+        self.configs.get(owner).copied()
+    }
+
     /// Whether the object is neither committed nor gone.
     pub fn is_unsettled(&self, object: ObjectId) -> bool {
         self.prepared.contains(&object) || self.condemned.contains(&object)
@@ -174,6 +181,14 @@ impl Index {
                 if let Some(Record::Deletion(deletion)) = after {
                     self.deletions.insert(id);
                     self.deleting.extend(&deletion.objects);
+                }
+            }
+            Key::Config(number) => {
+                if let Some(Record::Config(config)) = before {
+                    self.configs.remove(&config.owner);
+                }
+                if let Some(Record::Config(config)) = after {
+                    self.configs.insert(config.owner.clone(), number);
                 }
             }
             Key::Cluster | Key::Counters | Key::Node(_) | Key::Device(_) => {}

@@ -1,7 +1,7 @@
 //! The controller as a pure state machine: what the metadata is, and how each command changes it.
 //!
-//! Owns: the records in memory with what is derived from them, the decisions ([`nodes`], [`catalog`], [`streams`],
-//! [`journals`], [`objects`], [`tasks`]), and the controller's timers. Does not own: I/O, durability, who may see what
+//! Owns: the records in memory with what is derived from them, the decisions ([`nodes`], [`catalog`], [`configs`],
+//! [`streams`], [`journals`], [`objects`], [`tasks`]), and the controller's timers. Does not own: I/O, durability, who may see what
 //! when (the driver in `service`).
 //!
 //! A command is a function of a [`Tx`], which reads the state and collects changes; it never changes the state itself.
@@ -9,6 +9,7 @@
 //! undoing alike, so a state rebuilt from the store equals the one that was lost.
 
 pub mod catalog;
+pub mod configs;
 mod index;
 pub mod journals;
 pub mod nodes;
@@ -87,7 +88,7 @@ impl State {
     /// What is in objects of a stream; `None` without such a stream.
     pub fn progress(&self, stream: StreamId) -> Option<StreamProgress> {
         let start = self.row(stream)?.start;
-        let uploaded = self.uploaded(stream, start);
+        let uploaded = self.uploaded(stream);
         Some(StreamProgress {
             stream,
             start,
@@ -95,11 +96,12 @@ impl State {
         })
     }
 
-    /// The end of the contiguous uploaded prefix of a stream that starts at `start`.
-    pub fn uploaded(&self, stream: StreamId, start: Offset) -> Offset {
-        self.index
-            .stream(stream)
-            .map_or(start, |slices| slices.runs().end_of(start))
+    /// The end of the contiguous uploaded prefix of a stream, counted from its first offset ever. Where the stream starts
+    /// says nothing about it: what is deleted before it is uploaded is uploaded all the same, so that the snapshot that is
+    /// exact at this end stays the one that an opening goes on from.
+    pub fn uploaded(&self, stream: StreamId) -> Offset {
+        let slices = self.index.stream(stream);
+        slices.map_or(Offset::ZERO, |slices| slices.runs().end_of(Offset::ZERO))
     }
 }
 

@@ -193,14 +193,14 @@ fn committed_object(
     for part in &object.streams {
         check_part(object, part)?;
         let stream = part.stream;
-        let Some(start) = tx.state.row(stream).map(|row| row.start) else {
+        if tx.state.row(stream).is_none() {
             continue;
-        };
+        }
         let covered = covered.entry(stream).or_insert_with(|| {
             let slices = tx.state.index().stream(stream);
             slices.map_or_else(Runs::default, |slices| slices.runs().clone())
         });
-        slices.extend(visible(part, start, covered));
+        slices.extend(visible(part, covered));
         covered.insert(part.range);
         if let Some(at) = &part.snapshot {
             let snapshot = ObjectSnapshot {
@@ -251,10 +251,10 @@ fn check_part(object: &CommittedObject, part: &CommittedStream) -> Result<()> {
     Ok(())
 }
 
-/// What readers shall find of this part: what no other object has, from the stream's start on.
-fn visible(part: &CommittedStream, start: Offset, covered: &Runs) -> impl Iterator<Item = ObjectSlice> {
-    let living = part.range.clip(OffsetRange::new(start, Offset(i64::MAX)));
-    let pieces = living.map_or_else(Vec::new, |range| covered.uncovered(range));
+/// What readers shall find of this part: what no other object has. Also below the stream's start, where nobody looks: the
+/// uploaded prefix has no hole.
+fn visible(part: &CommittedStream, covered: &Runs) -> impl Iterator<Item = ObjectSlice> {
+    let pieces = covered.uncovered(part.range);
     let part = part.clone();
     pieces.into_iter().enumerate().map(move |(at, range)| ObjectSlice {
         stream: part.stream,

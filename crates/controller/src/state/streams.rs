@@ -77,7 +77,7 @@ fn open_stream(state: &State, caller: Caller, request: OpenStream) -> Result<Ope
     if !leads || row.leader_epoch != request.leader_epoch {
         return Err(Error::StreamFenced { stream });
     }
-    let uploaded = state.uploaded(stream, row.start);
+    let uploaded = state.uploaded(stream);
     Ok(OpenedStream {
         stream,
         start: row.start,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_format::metadata::{
-    Counters, DeletionRecord, DeviceRecord, JournalRecord, Key, NodeRecord, ObjectRecord, Record, StreamBlock,
-    StreamRow, TopicRecord,
+    ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalRecord, Key, NodeRecord, ObjectRecord, Record,
+    StreamBlock, StreamRow, TopicRecord,
 };
 use tailwater_runtime::clock::Instant;
 use tailwater_types::{DeviceId, JournalId, MetadataVersion, NodeId, ObjectId, StreamId, TaskId, TopicId};
@@ -125,6 +125,10 @@ impl<'a> Tx<'a> {
         self.put(Key::Deletion(id), Record::Deletion(Arc::new(record)));
     }
 
+    pub fn put_config(&mut self, number: u64, record: ConfigRecord) {
+        self.put(Key::Config(number), Record::Config(Arc::new(record)));
+    }
+
     /// A block of streams; an empty one is removed.
     pub fn put_block(&mut self, number: u64, block: StreamBlock) {
         if block.rows.is_empty() {
@@ -169,6 +173,11 @@ impl<'a> Tx<'a> {
 
     pub fn new_task(&mut self) -> TaskId {
         TaskId(self.count(|counters| &mut counters.next_task, 1))
+    }
+
+    /// The number of something else than a topic that has settings for the first time.
+    pub fn new_config(&mut self) -> u64 {
+        self.count(|counters| &mut counters.next_config, 1)
     }
 
     /// The first of `count` new producer ids.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tailwater_format::metadata::{
-    ClusterRecord, Counters, DeletionRecord, DeviceRecord, JournalRecord, Key, NodeRecord, ObjectRecord, Record,
-    StreamBlock, StreamRow, TopicRecord,
+    ClusterRecord, ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalRecord, Key, NodeRecord, ObjectRecord,
+    Record, StreamBlock, StreamRow, TopicRecord,
 };
 use tailwater_types::{
     ClusterId, ControllerEpoch, DeviceId, JournalId, NodeEpoch, NodeId, ObjectId, StreamId, TaskId, TopicId,
@@ -32,6 +32,7 @@ pub trait View {
     lookup!(journal(JournalId) -> Journal(JournalRecord));
     lookup!(object(ObjectId) -> Object(ObjectRecord));
     lookup!(deletion(TaskId) -> Deletion(DeletionRecord));
+    lookup!(config(u64) -> Config(ConfigRecord));
 
     fn row(&self, stream: StreamId) -> Option<&StreamRow> {
         self.block(Key::block_of(stream))?.rows.get(&stream)

@@ -10,14 +10,14 @@ use tailwater_types::{
 };
 
 use super::message::{
-    BlockMessage, ClusterMessage, CommitMessage, CountersMessage, DeletionMessage, DeviceMessage, EndpointMessage,
-    JournalMessage, MinimumMessage, NodeMessage, ObjectMessage, RegistrationMessage, RowMessage, RunMessage,
-    SliceMessage, SnapshotMessage, TopicMessage,
+    BlockMessage, ClusterMessage, CommitMessage, ConfigMessage, CountersMessage, DeletionMessage, DeviceMessage,
+    EndpointMessage, JournalMessage, MinimumMessage, NodeMessage, ObjectMessage, RegistrationMessage, RowMessage,
+    RunMessage, SliceMessage, SnapshotMessage, TopicMessage,
 };
 use super::{
-    ClusterRecord, Counters, DeletionRecord, DeviceRecord, JournalCommit, JournalRecord, JournalState, Key, NodeRecord,
-    NodeState, NodeTier, ObjectLife, ObjectRecord, ObjectSlice, ObjectSnapshot, Record, STREAMS_PER_BLOCK, StreamBlock,
-    StreamRow, TopicRecord, WHAT,
+    ClusterRecord, ConfigOwner, ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalCommit, JournalRecord,
+    JournalState, Key, NodeRecord, NodeState, NodeTier, ObjectLife, ObjectRecord, ObjectSlice, ObjectSnapshot, Record,
+    STREAMS_PER_BLOCK, StreamBlock, StreamRow, TopicRecord, WHAT,
 };
 use crate::FormatError;
 
@@ -33,6 +33,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
         Record::Journal(record) => out.extend(journal_message(record).encode_to_vec()),
         Record::Object(record) => out.extend(object_message(record).encode_to_vec()),
         Record::Deletion(record) => out.extend(deletion_message(record).encode_to_vec()),
+        Record::Config(record) => out.extend(config_message(record).encode_to_vec()),
     }
 }
 
@@ -48,6 +49,7 @@ pub(super) fn decode(key: Key, bytes: &[u8]) -> Result<Record, FormatError> {
         Key::Journal(_) => Record::Journal(Arc::new(journal(parse(bytes)?)?)),
         Key::Object(_) => Record::Object(Arc::new(object(parse(bytes)?)?)),
         Key::Deletion(_) => Record::Deletion(Arc::new(deletion(parse(bytes)?))),
+        Key::Config(_) => Record::Config(Arc::new(config(parse(bytes)?)?)),
     };
     Ok(record)
 }
@@ -99,6 +101,7 @@ fn counters_message(record: &Counters) -> CountersMessage {
         next_object: record.next_object,
         next_task: record.next_task,
         next_producer_id: record.next_producer_id,
+        next_config: record.next_config,
     }
 }
 
@@ -110,6 +113,7 @@ fn counters(message: CountersMessage) -> Counters {
         next_object: message.next_object,
         next_task: message.next_task,
         next_producer_id: message.next_producer_id,
+        next_config: message.next_config,
     }
 }
 
@@ -419,4 +423,31 @@ fn deletion(message: DeletionMessage) -> DeletionRecord {
         lease: LeaseEpoch(message.lease),
         holder: message.holder.map(registration),
     }
+}
+
+fn config_message(record: &ConfigRecord) -> ConfigMessage {
+    let (owner, node, name) = match &record.owner {
+        ConfigOwner::Broker(node) => (1, node.map(|node| node.0), ""),
+        ConfigOwner::Group(name) => (2, None, name.as_str()),
+        ConfigOwner::ClientMetrics(name) => (3, None, name.as_str()),
+    };
+    ConfigMessage {
+        owner,
+        node,
+        name: name.to_owned(),
+        configs: record.configs.clone(),
+    }
+}
+
+fn config(message: ConfigMessage) -> Result<ConfigRecord, FormatError> {
+    let owner = match message.owner {
+        1 => ConfigOwner::Broker(message.node.map(NodeId)),
+        2 => ConfigOwner::Group(message.name),
+        3 => ConfigOwner::ClientMetrics(message.name),
+        other => return Err(invalid(format!("settings of owner {other}"))),
+    };
+    Ok(ConfigRecord {
+        owner,
+        configs: message.configs,
+    })
 }

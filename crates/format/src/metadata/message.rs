@@ -26,6 +26,8 @@ pub struct CountersMessage {
     pub next_task: u64,
     #[prost(int64, tag = "6")]
     pub next_producer_id: i64,
+    #[prost(uint64, tag = "7")]
+    pub next_config: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -229,4 +231,17 @@ pub struct DeletionMessage {
     pub lease: u64,
     #[prost(message, optional, tag = "3")]
     pub holder: Option<RegistrationMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ConfigMessage {
+    /// 1: a frontend, or all of them without a node; 2: a group; 3: client metrics.
+    #[prost(uint32, tag = "1")]
+    pub owner: u32,
+    #[prost(uint32, optional, tag = "2")]
+    pub node: Option<u32>,
+    #[prost(string, tag = "3")]
+    pub name: String,
+    #[prost(btree_map = "string, string", tag = "4")]
+    pub configs: BTreeMap<String, String>,
 }

@@ -23,6 +23,7 @@ pub struct Counters {
     pub next_object: u64,
     pub next_task: u64,
     pub next_producer_id: i64,
+    pub next_config: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,4 +191,20 @@ pub struct DeletionRecord {
     pub objects: Vec<ObjectId>,
     pub lease: LeaseEpoch,
     pub holder: Option<(NodeId, NodeEpoch)>,
+}
+
+/// What settings are about that have no other record; a topic's are in its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConfigOwner {
+    /// One frontend, or all of them.
+    Broker(Option<NodeId>),
+    Group(String),
+    ClientMetrics(String),
+}
+
+/// What is set of one owner; defaults are not in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigRecord {
+    pub owner: ConfigOwner,
+    pub configs: BTreeMap<String, String>,
 }

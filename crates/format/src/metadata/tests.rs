@@ -50,6 +50,7 @@ fn samples() -> Vec<(Key, Record)> {
                 next_object: 4,
                 next_task: 5,
                 next_producer_id: 6000,
+                next_config: 7,
             })),
         ),
         (
@@ -130,7 +131,19 @@ fn samples() -> Vec<(Key, Record)> {
                 holder: Some((NodeId(201), NodeEpoch(1))),
             })),
         ),
+        config(1, ConfigOwner::Broker(None)),
+        config(2, ConfigOwner::Broker(Some(NodeId(0)))),
+        config(3, ConfigOwner::Group("g".to_owned())),
+        config(4, ConfigOwner::ClientMetrics("m".to_owned())),
     ]
+}
+
+fn config(number: u64, owner: ConfigOwner) -> (Key, Record) {
+    let configs = BTreeMap::from([("log.retention.ms".to_owned(), "5".to_owned())]);
+    (
+        Key::Config(number),
+        Record::Config(Arc::new(ConfigRecord { owner, configs })),
+    )
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -196,7 +209,7 @@ fn a_later_version_is_named() {
 fn keys_sort_and_refuse() {
     let keys: Vec<Vec<u8>> = samples().iter().map(|(key, _)| key.to_bytes()).collect();
     assert!(keys.is_sorted());
-    for bytes in [&b""[..], &[1, 0], &[3, 0, 0], &[10], &[0]] {
+    for bytes in [&b""[..], &[1, 0], &[3, 0, 0], &[10], &[11], &[0]] {
         assert!(Key::from_bytes(bytes).is_err(), "{bytes:?}");
     }
 }

@@ -9,7 +9,7 @@ use tailwater_types::{
     StreamId, TopicId,
 };
 
-use super::Caller;
+use super::{Caller, ConfigResource};
 use crate::{Result, Stream};
 
 /// Who is there, and what everybody must know.
@@ -127,6 +127,7 @@ pub enum MetadataChange {
     TopicDeleted(TopicId),
     Partition(PartitionInfo),
     Stream(StreamProgress),
+    Config(ConfigInfo),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,10 +161,18 @@ pub struct PartitionInfo {
     pub leader_epoch: LeaderEpoch,
 }
 
-/// What is in objects of a stream.
+/// What is set of something else than a topic; nothing set: forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigInfo {
+    pub resource: ConfigResource,
+    pub configs: BTreeMap<String, String>,
+}
+
+/// Where a stream begins, and what is in objects of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamProgress {
     pub stream: StreamId,
+    /// The first offset that may be read; may be above `uploaded`, since records can be deleted before they are uploaded.
     pub start: Offset,
     /// The end of the contiguous uploaded prefix.
     pub uploaded: Offset,

@@ -412,3 +412,46 @@ fn a_commit_of_many_streams() {
     upload.put((0, 1), &slices);
     assert_eq!(upload.uploaded(5000), 7);
 }
+
+/// Records can be deleted before they are uploaded: the start moves at once and survives, the uploaded end and the snapshot
+/// of an opening stay those of the uploads, which go on as if nothing were deleted.
+#[test]
+fn a_start_above_what_is_uploaded_leaves_uploads_alone() {
+    let mut upload = upload();
+    upload.put((0, 5), &[(0, 0, 10)]);
+    let (frontend, stream) = (upload.frontend, StreamId(0));
+    let request = |start, leader_epoch| DeleteRecords {
+        stream,
+        leader_epoch: LeaderEpoch(leader_epoch),
+        start: Offset(start),
+    };
+    let fenced = upload
+        .machine
+        .run(|tx| catalog::delete_records(tx, frontend, request(4, 1)));
+    assert_eq!(fenced, Err(Error::StreamFenced { stream }));
+    let negative = upload
+        .machine
+        .run(|tx| catalog::delete_records(tx, frontend, request(-1, 0)));
+    assert!(matches!(negative, Err(Error::Invalid(_))));
+    for (asked, start) in [(4, 4), (15, 15), (7, 15)] {
+        upload
+            .machine
+            .run(|tx| catalog::delete_records(tx, frontend, request(asked, 0)))
+            .unwrap();
+        let rebuilt = upload.machine.rebuilt();
+        let progress = rebuilt.progress(stream).unwrap();
+        assert_eq!(
+            (progress.start, progress.uploaded),
+            (Offset(start), Offset(10)),
+            "{asked}"
+        );
+        let snapshot = streams::snapshot_at(&rebuilt, stream, progress.uploaded).unwrap();
+        assert_eq!(snapshot.crc, 10, "exact at the uploaded end");
+    }
+    assert_eq!(upload.found(0, 0), []);
+    let object = upload.put((5, 9), &[(0, 10, 13)]);
+    assert_eq!((upload.uploaded(0), upload.found(0, 0)), (13, vec![]));
+    let next = upload.put((9, 12), &[(0, 13, 20)]);
+    assert_eq!((upload.uploaded(0), upload.found(0, 0)), (20, vec![(next, 13, 20)]));
+    assert!(upload.machine.state.object(object).is_some());
+}

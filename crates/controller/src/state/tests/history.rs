@@ -45,7 +45,7 @@ impl History {
         let frontend = self.frontends[a as usize % 2];
         let compactor = self.compactor;
         let machine = &mut self.machine;
-        match op % 14 {
+        match op % 17 {
             0 => {
                 self.incarnation += 1;
                 let node = frontend.node.0;
@@ -92,6 +92,29 @@ impl History {
             8 | 9 => self.prepare(a),
             10 | 11 => self.commit(a, b),
             12 => self.finish(a, b),
+            13 => alter_something(machine, frontend, a, b),
+            14 => {
+                if let Some(topic) = machine.state.index().topic(&format!("t{}", b % 4)) {
+                    let request = CreatePartitions {
+                        topic,
+                        total: 1 + (a % 5) as i32,
+                        validate_only: a.is_multiple_of(3),
+                    };
+                    drop(machine.run(|tx| catalog::create_partitions(tx, frontend, request)));
+                }
+            }
+            15 => {
+                let stream = StreamId(u64::from(b % 7));
+                if let Some(leader_epoch) = machine.state.row(stream).map(|row| row.leader_epoch) {
+                    let start = Offset(i64::from(a % 30) - 1);
+                    let request = DeleteRecords {
+                        stream,
+                        leader_epoch,
+                        start,
+                    };
+                    drop(machine.run(|tx| catalog::delete_records(tx, frontend, request)));
+                }
+            }
             _ => machine.pass(LEASE * (b % 5)),
         }
         if b.is_multiple_of(4) {
@@ -172,6 +195,32 @@ impl History {
     }
 }
 
+fn alter_something(machine: &mut Machine, caller: Caller, a: u32, b: u32) {
+    let topic = machine.state.index().topic(&format!("t{}", b % 4));
+    let resource = match (b % 5, topic) {
+        (0, _) => ConfigResource::Broker(None),
+        (1, _) => ConfigResource::Broker(Some(NodeId(a % 2))),
+        (2, _) => ConfigResource::Group(format!("g{}", a % 2)),
+        (3, _) | (_, None) => ConfigResource::ClientMetrics("m".to_owned()),
+        (_, Some(topic)) => ConfigResource::Topic(topic),
+    };
+    let op = match a % 3 {
+        0 => ConfigOp::Delete,
+        1 => ConfigOp::Set(b.to_string()),
+        _ => ConfigOp::Append {
+            items: vec![b.to_string()],
+            unset: String::new(),
+        },
+    };
+    let name = format!("k{}", b % 2);
+    let request = AlterConfigs {
+        resource,
+        changes: ConfigChanges::Incremental(vec![ConfigChange { name, op }]),
+        validate_only: a.is_multiple_of(7),
+    };
+    machine.run(|tx| configs::alter(tx, caller, &request)).unwrap();
+}
+
 /// One of the newest: the older ones are mostly over.
 fn pick<T>(all: &[T], number: u32) -> Option<&T> {
     let newest = &all[all.len().saturating_sub(5)..];
@@ -191,8 +240,7 @@ fn check_state(machine: &Machine) {
     assert_eq!(&machine.rebuilt(), state, "a start from the store gives the same state");
     for (stream, row) in streams::blocks(state).flat_map(|(_, block)| &block.rows) {
         let progress = state.progress(*stream).unwrap();
-        assert!(progress.start <= progress.uploaded);
-        let mut at = progress.start;
+        let mut at: Option<Offset> = None;
         for slice in objects::find(state, *stream, row.start, usize::MAX).unwrap().objects {
             let object = state.object(slice.object).expect("what is named is there");
             assert_eq!(object.life, ObjectLife::Committed);
@@ -200,10 +248,14 @@ fn check_state(machine: &Machine) {
                 !state.index().is_deleting(slice.object),
                 "what is named is never deleted"
             );
-            assert_eq!(slice.range.start, at, "contiguous, without overlap");
-            at = slice.range.end;
+            match at {
+                None => assert!(slice.range.contains(progress.start), "the start is found"),
+                Some(at) => assert_eq!(slice.range.start, at, "contiguous, without overlap"),
+            }
+            at = Some(slice.range.end);
         }
-        assert_eq!(at, progress.uploaded, "all of it is found");
+        let any = progress.start < progress.uploaded;
+        assert_eq!(at, any.then_some(progress.uploaded), "all of it is found");
     }
     for task in state.index().deletions() {
         for object in &state.deletion(*task).unwrap().objects {
@@ -244,6 +296,7 @@ fn check_progress(before: &State, after: &State) {
             continue;
         };
         assert!(row.leader == later.leader || row.leader_epoch < later.leader_epoch);
+        assert!(row.start <= later.start, "a start only moves up");
         let snapshot = |state: &State| {
             let uploaded = state.progress(*stream).unwrap().uploaded;
             let slices = state.index().stream(*stream);

@@ -4,6 +4,7 @@ mod commits;
 mod history;
 mod leases;
 mod registration;
+mod settings;
 mod topics;
 
 use std::collections::BTreeMap;
