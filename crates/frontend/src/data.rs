@@ -50,7 +50,7 @@ impl Data {
         runtime: Runtime,
     ) -> Result<Self, tailwater_rpc::Error> {
         let session = Session::register(controller, identity, runtime.clone()).await?;
-        let view = View::new();
+        let view = View::new(session.node());
         let metrics = &runtime.metrics;
         let zstd = Arc::new(zstd_pool(&config, &runtime));
         let services = Services {

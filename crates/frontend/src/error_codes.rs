@@ -75,6 +75,31 @@ pub(crate) fn of_catalog(error: &Error) -> ErrorCode {
     }
 }
 
+/// Why settings weren't changed.
+pub(crate) fn of_alter_configs(error: &Error) -> ErrorCode {
+    match error {
+        Error::Invalid(_) => ErrorCode::InvalidConfig,
+        error => of_catalog(error),
+    }
+}
+
+/// Why a topic hasn't more partitions.
+pub(crate) fn of_create_partitions(error: &Error) -> ErrorCode {
+    match error {
+        Error::Invalid(_) => ErrorCode::InvalidPartitions,
+        error => of_catalog(error),
+    }
+}
+
+/// Why records weren't deleted. Clients ask again, or another node, where it is one that passes.
+pub(crate) fn of_delete_records(error: &Error) -> ErrorCode {
+    match error.kind() {
+        Kind::NotFound => ErrorCode::UnknownTopicOrPartition,
+        Kind::Throttled | Kind::Unavailable | Kind::Fenced | Kind::Shutdown => ErrorCode::NotLeaderOrFollower,
+        _ => ErrorCode::UnknownServerError,
+    }
+}
+
 /// Why there is no producer id. Clients try a coordinator again that is loading.
 pub(crate) fn of_producer_ids(error: &Error) -> ErrorCode {
     match error.kind() {

@@ -96,8 +96,14 @@ apis! {
     18 ApiVersions(ApiVersionsRequest),
     19 CreateTopics(CreateTopicsRequest),
     20 DeleteTopics(DeleteTopicsRequest),
+    21 DeleteRecords(DeleteRecordsRequest),
     // Version 6 is not stable in Kafka 4.3, so Kafka doesn't advertise it either.
     22 InitProducerId(InitProducerIdRequest) advertised 0..=5,
+    32 DescribeConfigs(DescribeConfigsRequest),
+    33 AlterConfigs(AlterConfigsRequest),
+    37 CreatePartitions(CreatePartitionsRequest),
+    44 IncrementalAlterConfigs(IncrementalAlterConfigsRequest),
+    74 ListConfigResources(ListConfigResourcesRequest),
 }
 
 impl ApiKey {

@@ -11,7 +11,10 @@ use tailwater_kafka::ErrorCode;
 use tailwater_kafka::messages::*;
 use tailwater_rpc::controller::NewTopic;
 
-use super::settings::{self, SETTINGS, Setting};
+use super::assignments;
+use super::refusal::Refusal;
+use super::settings::{self, SETTINGS};
+use super::sources::{Asked, Sources, TOPIC};
 use crate::error_codes;
 use crate::metadata::names;
 use crate::server::Handlers;
@@ -19,21 +22,10 @@ use crate::view::Snapshot;
 
 /// What one request may make at most, as in Apache Kafka 4.3.
 const MAX_PARTITIONS: i64 = 10_000;
-const SOURCE_TOPIC: i8 = 1;
-const SOURCE_DEFAULT: i8 = 5;
 const SHOWN_REPLICAS: i16 = 1;
 
-/// Why a topic isn't made.
-struct Refusal {
-    error: ErrorCode,
-    message: String,
-}
-
 fn refusal(error: ErrorCode, message: impl Into<String>) -> Refusal {
-    Refusal {
-        error,
-        message: message.into(),
-    }
+    Refusal::new(error, message)
 }
 
 pub(crate) async fn create_topics(handlers: &Handlers, request: CreateTopicsRequest) -> CreateTopicsResponse {
@@ -48,7 +40,10 @@ pub(crate) async fn create_topics(handlers: &Handlers, request: CreateTopicsRequ
         }
         let checked = match request.topics[at + 1..].iter().any(is_named) {
             true => Err(refusal(ErrorCode::InvalidRequest, "Duplicate topic name.")),
-            false => check(&handlers.view().snapshot(), asked, handlers.default_partitions()),
+            false => {
+                let view = handlers.view().snapshot();
+                check(&view, asked, handlers.sources(&view).default_partitions())
+            }
         };
         let checked = checked.and_then(|new| {
             partitions_left -= i64::from(new.partitions);
@@ -74,7 +69,7 @@ pub(crate) async fn create_topics(handlers: &Handlers, request: CreateTopicsRequ
         topics.push(made.unwrap_or_else(|Refusal { error, message }| CreatableTopicResult {
             name: asked.name.clone(),
             error_code: error,
-            error_message: Some(message.into()),
+            error_message: message.map(Into::into),
             ..Default::default()
         }));
     }
@@ -92,20 +87,29 @@ async fn create(handlers: &Handlers, new: NewTopic) -> Result<CreatableTopicResu
         topic_id: created.id.0,
         num_partitions: new.partitions,
         replication_factor: SHOWN_REPLICAS,
-        configs: Some(SETTINGS.iter().map(|setting| show(setting, &new.configs)).collect()),
+        configs: Some(show(&handlers.sources(&handlers.view().snapshot()), &new.configs)),
         ..Default::default()
     })
 }
 
-fn show(setting: &Setting, configs: &BTreeMap<String, String>) -> CreatableTopicConfigs {
-    let set = configs.get(setting.name);
-    CreatableTopicConfigs {
-        name: setting.name.into(),
-        value: Some(set.map_or(setting.default, String::as_str).into()),
-        read_only: false,
-        config_source: if set.is_some() { SOURCE_TOPIC } else { SOURCE_DEFAULT },
-        is_sensitive: false,
-    }
+/// Every setting of a topic of which these are set.
+fn show(sources: &Sources<'_>, configs: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
+    let asked = Asked {
+        synonyms: false,
+        documentation: None,
+    };
+    let entries = SETTINGS.iter().map(|setting| {
+        let found = sources.of_resource(setting, Some(configs), TOPIC);
+        let shown = found.show(setting.name, setting.values, false, asked);
+        CreatableTopicConfigs {
+            name: shown.name,
+            value: shown.value,
+            read_only: shown.read_only,
+            config_source: shown.config_source,
+            is_sensitive: shown.is_sensitive,
+        }
+    });
+    entries.collect()
 }
 
 fn check(view: &Snapshot, asked: &CreatableTopic, default_partitions: i32) -> Result<NewTopic, Refusal> {
@@ -120,7 +124,7 @@ fn check(view: &Snapshot, asked: &CreatableTopic, default_partitions: i32) -> Re
     }
     let partitions = match asked.assignments.is_empty() {
         true => check_counts(asked, default_partitions)?,
-        false => check_assignments(asked)?,
+        false => check_assignments(view, asked)?,
     };
     Ok(NewTopic {
         name: asked.name.as_str().to_owned(),
@@ -147,7 +151,7 @@ fn check_counts(asked: &CreatableTopic, default_partitions: i32) -> Result<i32, 
 }
 
 /// Placement is the controller's; an assignment only says how many partitions there are.
-fn check_assignments(asked: &CreatableTopic) -> Result<i32, Refusal> {
+fn check_assignments(view: &Snapshot, asked: &CreatableTopic) -> Result<i32, Refusal> {
     let invalid = |message: &str| Err(refusal(ErrorCode::InvalidRequest, message));
     if asked.replication_factor != -1 {
         return invalid("A manual partition assignment was specified, but replication factor was not set to -1.");
@@ -162,13 +166,12 @@ fn check_assignments(asked: &CreatableTopic) -> Result<i32, Refusal> {
         .collect();
     indexes.sort_unstable();
     let is_consecutive = indexes.iter().zip(0..).all(|(index, expected)| *index == expected);
-    let is_empty = asked
-        .assignments
-        .iter()
-        .any(|assignment| assignment.broker_ids.is_empty());
-    if !is_consecutive || is_empty {
-        let message = "partitions should be a consecutive 0-based integer sequence, each with replicas";
+    if !is_consecutive {
+        let message = "partitions should be a consecutive 0-based integer sequence";
         return Err(refusal(ErrorCode::InvalidReplicaAssignment, message));
+    }
+    for assignment in &asked.assignments {
+        assignments::check(view, &assignment.broker_ids)?;
     }
     i32::try_from(indexes.len()).map_err(|_| refusal(ErrorCode::InvalidPartitions, "Too many partitions."))
 }

@@ -17,7 +17,7 @@ use super::effects::{Limits, Reply, Request};
 use super::metrics::GroupMetrics;
 use super::owner::{Command, Owner, OwnerHandle};
 use super::shard::Shard;
-use crate::admin::settings::{self, TopicSettings};
+use crate::admin::settings;
 use crate::config::GroupsConfig;
 use crate::metadata::{TopicCreator, names};
 use crate::partition::{Partition, Partitions};
@@ -196,7 +196,7 @@ impl Groups {
             initial_rebalance_delay: self.inner.config.initial_rebalance_delay.as_duration(),
             max_size: self.inner.config.max_size,
         };
-        let max_batch_bytes = TopicSettings::of(topic).max_message_bytes();
+        let max_batch_bytes = topic.settings.max_message_bytes;
         let name = format!("owner-{}", partition.index());
         let (owner, handle) = Owner::new(
             Shard::new(limits),

@@ -19,6 +19,6 @@ pub(super) fn address(info: &NodeInfo) -> Option<&Endpoint> {
     info.endpoints.first()
 }
 
-pub(super) fn broker_id(node: NodeId) -> i32 {
+pub(crate) fn broker_id(node: NodeId) -> i32 {
     i32::try_from(node.0).expect("frontends' ids are at most i32::MAX")
 }

@@ -1,11 +1,11 @@
-//! Making topics through the controller's catalog, and waiting until this node sees them.
+//! Making topics and changing them through the controller's catalog, and waiting until this node sees what was done.
 //!
 //! Owns: what races mean: a topic that somebody else makes at the same time is as good as one's own.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailwater_rpc::controller::{CreatedTopic, NewTopic};
+use tailwater_rpc::controller::{AlterConfigs, CreatePartitions, CreatedTopic, DeleteRecords, NewTopic};
 use tailwater_rpc::{Error, Result};
 
 use crate::session::Session;
@@ -86,6 +86,49 @@ impl TopicCreator {
             .await;
         let version = deleted.inspect_err(|error| self.session.judge(error))?;
         tracing::info!(topic = name, id = %topic, "topic deleted");
+        self.see(self.view.wait_for(version)).await;
+        Ok(())
+    }
+
+    /// Changes settings, or checks whether they could be.
+    ///
+    /// # Errors
+    /// The controller's.
+    pub async fn alter_configs(&self, request: AlterConfigs) -> Result<()> {
+        let (is_check, resource) = (request.validate_only, request.resource.clone());
+        let catalog = &self.session.controller().catalog;
+        let altered = catalog.alter_configs(self.session.caller(), request).await;
+        let version = altered.inspect_err(|error| self.session.judge(error))?;
+        if !is_check {
+            tracing::info!(?resource, "settings changed");
+            self.see(self.view.wait_for(version)).await;
+        }
+        Ok(())
+    }
+
+    /// Gives a topic more partitions, or checks whether it could have them.
+    ///
+    /// # Errors
+    /// The controller's.
+    pub async fn create_partitions(&self, request: CreatePartitions) -> Result<()> {
+        let catalog = &self.session.controller().catalog;
+        let created = catalog.create_partitions(self.session.caller(), request).await;
+        let version = created.inspect_err(|error| self.session.judge(error))?;
+        if !request.validate_only {
+            tracing::info!(topic = %request.topic, total = request.total, "partitions created");
+            self.see(self.view.wait_for(version)).await;
+        }
+        Ok(())
+    }
+
+    /// Moves the start of a stream that this node leads.
+    ///
+    /// # Errors
+    /// The controller's.
+    pub async fn delete_records(&self, request: DeleteRecords) -> Result<()> {
+        let catalog = &self.session.controller().catalog;
+        let deleted = catalog.delete_records(self.session.caller(), request).await;
+        let version = deleted.inspect_err(|error| self.session.judge(error))?;
         self.see(self.view.wait_for(version)).await;
         Ok(())
     }

@@ -8,6 +8,7 @@ pub(crate) mod names;
 mod producer_ids;
 mod topics;
 
+pub(crate) use brokers::broker_id;
 pub(crate) use coordinators::find_coordinator;
 pub(crate) use create::TopicCreator;
 pub(crate) use list_offsets::list_offsets;

@@ -29,8 +29,6 @@ const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 /// Making topics that clients ask for.
 #[derive(Clone)]
 pub(crate) struct AutoCreate {
-    pub is_enabled: bool,
-    pub partitions: i32,
     pub creator: TopicCreator,
     /// The groups' topic, which is made in its own way.
     pub offsets_topic: NewTopic,
@@ -44,7 +42,7 @@ pub(crate) async fn metadata(
     let version = context.version;
     let wants_cluster = request.include_cluster_authorized_operations;
     let wants_operations = request.include_topic_authorized_operations;
-    let creates = request.allow_auto_topic_creation && handlers.auto_create().is_enabled;
+    let creates = request.allow_auto_topic_creation && handlers.sources(&handlers.view().snapshot()).creates_topics();
     let mut topics = match request.topics {
         Some(asked) if version >= FIRST_NONE_VERSION || !asked.is_empty() => {
             let mut seen = BTreeSet::new();
@@ -133,12 +131,15 @@ async fn one_topic(
         return refused(Some(name), Uuid::nil(), ErrorCode::InvalidTopicException);
     }
     match creates {
-        true => auto_create(handlers.auto_create(), handlers.view(), name).await,
+        true => {
+            let partitions = handlers.sources(&view).default_partitions();
+            auto_create(handlers.auto_create(), handlers.view(), name, partitions).await
+        }
         false => refused(Some(name), Uuid::nil(), ErrorCode::UnknownTopicOrPartition),
     }
 }
 
-async fn auto_create(auto: &AutoCreate, view: &View, name: Str) -> MetadataResponseTopic {
+async fn auto_create(auto: &AutoCreate, view: &View, name: Str, partitions: i32) -> MetadataResponseTopic {
     let new = if *name == *names::CONSUMER_OFFSETS {
         auto.offsets_topic.clone()
     } else if names::is_internal(&name) {
@@ -148,7 +149,7 @@ async fn auto_create(auto: &AutoCreate, view: &View, name: Str) -> MetadataRespo
     } else {
         NewTopic {
             name: name.as_str().to_owned(),
-            partitions: auto.partitions,
+            partitions,
             configs: Default::default(),
             internal: false,
             validate_only: false,

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use tailwater_log::PartitionState;
-use tailwater_rpc::controller::Objects;
+use tailwater_rpc::controller::{DeleteRecords, Objects};
 use tailwater_rpc::wal::WalDirectory;
 use tailwater_runtime::{Clock, Random, ZstdPool};
 use tailwater_store::ObjectReader;
@@ -56,6 +56,8 @@ pub struct Partition {
     tail: CachedTail,
     /// Everything below is committed. Written under `state`'s lock only.
     high_watermark: AtomicI64,
+    /// Where the log begins, once it has been moved here: the view may not show it yet.
+    deleted_to: AtomicI64,
     ended: AtomicBool,
     state: Mutex<State>,
     objects: Mutex<KnownObjects>,
@@ -126,6 +128,7 @@ impl Partition {
             tail: services.cache.tail(),
             services,
             high_watermark: AtomicI64::new(end.0),
+            deleted_to: AtomicI64::new(0),
             ended: AtomicBool::new(false),
             state: Mutex::new(state),
             objects: Mutex::default(),
@@ -157,7 +160,22 @@ impl Partition {
     pub fn log_start(&self) -> Offset {
         let snapshot = self.services.view.snapshot();
         let progress = snapshot.progress(self.stream);
-        progress.map_or(Offset::ZERO, |progress| progress.start)
+        let deleted_to = Offset(self.deleted_to.load(Ordering::Acquire));
+        progress.map_or(deleted_to, |progress| progress.start.max(deleted_to))
+    }
+
+    /// What the controller is to be told so that the log begins at `start`, which is at most the high watermark.
+    pub fn deletion(&self, start: Offset) -> DeleteRecords {
+        DeleteRecords {
+            stream: self.stream,
+            leader_epoch: self.leader_epoch,
+            start,
+        }
+    }
+
+    /// The controller knows that the log begins at `start`: nothing below is served from now on.
+    pub fn set_log_start(&self, start: Offset) {
+        self.deleted_to.fetch_max(start.0, Ordering::AcqRel);
     }
 
     /// The offset that the next batch gets.

@@ -25,7 +25,6 @@ use tailwater_runtime::clock::Instant;
 use tailwater_runtime::{Clock, Tasks, ZstdPool};
 use tailwater_types::{LeaderEpoch, NodeId, TopicId};
 
-use crate::admin::settings::TopicSettings;
 use crate::config::ProduceConfig;
 use crate::error_codes;
 use crate::metrics::RequestMetrics;
@@ -190,7 +189,7 @@ impl Job<'_> {
             batch,
             backing_bytes: self.backing_bytes,
             shared_bytes: self.shared_bytes,
-            log_append_time: TopicSettings::of(topic).is_log_append_time(),
+            log_append_time: topic.settings.is_log_append_time,
             deadline: self.deadline,
         };
         let bytes = append.batch.len() as u64;
@@ -203,7 +202,7 @@ impl Job<'_> {
     async fn validate(&self, batch: BytesMut, topic: &Topic) -> Result<(BatchHeader, BytesMut), Failure> {
         let rules = Rules {
             version: self.version,
-            max_message_bytes: TopicSettings::of(topic).max_message_bytes(),
+            max_message_bytes: topic.settings.max_message_bytes,
             max_decompressed_bytes: self.handler.config.max_decompressed_bytes.as_usize(),
         };
         let compressed = BatchHeader::read(&batch)

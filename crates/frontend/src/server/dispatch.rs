@@ -15,8 +15,7 @@ use super::errors_in::ErrorsIn;
 use super::metrics::ServerMetrics;
 use super::pipeline::{Answer, Running, Work};
 use super::refusals::Refusals;
-use crate::admin;
-use crate::config::TopicsConfig;
+use crate::admin::{self, FixedSettings, Sources};
 use crate::data::Data;
 use crate::fetch::{FetchHandler, Fetched};
 use crate::group::{self, Groups};
@@ -24,7 +23,7 @@ use crate::metadata::{self, AutoCreate, ProducerIdPool, TopicCreator};
 use crate::partition::Partitions;
 use crate::produce::{ProduceAnswer, ProduceHandler};
 use crate::session::Session;
-use crate::view::View;
+use crate::view::{Snapshot, View};
 
 /// Everything that requests need of this node.
 pub(crate) struct Handlers {
@@ -37,6 +36,8 @@ pub(crate) struct Handlers {
     groups: Groups,
     creator: TopicCreator,
     auto_create: AutoCreate,
+    /// What this node's configuration says that clients know as a broker's settings.
+    fixed: FixedSettings,
     producer_ids: ProducerIdPool,
     metrics: ServerMetrics,
     refusals: Refusals,
@@ -44,13 +45,7 @@ pub(crate) struct Handlers {
 
 impl Handlers {
     pub fn new(data: &Data, groups: Groups, creator: TopicCreator, metrics: ServerMetrics) -> Self {
-        let TopicsConfig {
-            auto_create,
-            partitions,
-        } = data.config.topics;
         let auto_create = AutoCreate {
-            is_enabled: auto_create,
-            partitions,
             creator: creator.clone(),
             offsets_topic: groups.new_topic(),
         };
@@ -65,6 +60,7 @@ impl Handlers {
             groups,
             creator,
             auto_create,
+            fixed: FixedSettings::of(&data.config, data.session.node()),
             producer_ids,
             metrics,
             refusals: Refusals::new(data.runtime.clock.clone()),
@@ -99,9 +95,13 @@ impl Handlers {
         &self.auto_create
     }
 
-    /// Of a topic that is made without a number of partitions.
-    pub fn default_partitions(&self) -> i32 {
-        self.auto_create.partitions
+    /// What holds for settings as of `view`.
+    pub fn sources<'a>(&'a self, view: &'a Snapshot) -> Sources<'a> {
+        Sources {
+            view,
+            node: self.session.node(),
+            fixed: &self.fixed,
+        }
     }
 
     /// What a request is to do. `frame_bytes` is the memory that it keeps alive.
@@ -172,6 +172,14 @@ impl Handlers {
             }
             Request::CreateTopics(asked) => to.answer_with(admin::create_topics(here, asked)).await,
             Request::DeleteTopics(asked) => to.answer_with(admin::delete_topics(here, context, asked)).await,
+            Request::DescribeConfigs(asked) => to.answer(&admin::describe_configs(here, asked)),
+            Request::AlterConfigs(asked) => to.answer_with(admin::alter_configs(here, asked)).await,
+            Request::IncrementalAlterConfigs(asked) => {
+                to.answer_with(admin::incremental_alter_configs(here, asked)).await
+            }
+            Request::ListConfigResources(asked) => to.answer(&admin::list_config_resources(here, context, asked)),
+            Request::CreatePartitions(asked) => to.answer_with(admin::create_partitions(here, asked)).await,
+            Request::DeleteRecords(asked) => to.answer_with(admin::delete_records(here, asked)).await,
             Request::JoinGroup(asked) => {
                 let uuid = self.runtime.random.u128();
                 to.answer_with(group::join_group(groups, context, asked, uuid)).await

@@ -27,6 +27,12 @@ errors_in! {
     InitProducerIdResponse: |it| [it.error_code];
     CreateTopicsResponse: |it| it.topics.iter().map(|topic| topic.error_code);
     DeleteTopicsResponse: |it| it.responses.iter().map(|topic| topic.error_code);
+    DescribeConfigsResponse: |it| it.results.iter().map(|result| result.error_code);
+    AlterConfigsResponse: |it| it.responses.iter().map(|result| result.error_code);
+    IncrementalAlterConfigsResponse: |it| it.responses.iter().map(|result| result.error_code);
+    ListConfigResourcesResponse: |it| [it.error_code];
+    CreatePartitionsResponse: |it| it.results.iter().map(|topic| topic.error_code);
+    DeleteRecordsResponse: |it| it.topics.iter().flat_map(|topic| &topic.partitions).map(|p| p.error_code);
     JoinGroupResponse: |it| [it.error_code];
     SyncGroupResponse: |it| [it.error_code];
     HeartbeatResponse: |it| [it.error_code];

@@ -2,5 +2,6 @@
 
 mod apis;
 mod client;
+mod configs;
 mod faults;
 mod groups;

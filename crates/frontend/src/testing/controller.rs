@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tailwater_rpc::controller::{
-    Caller, Catalog, CommitObjects, CreatedTopic, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals,
-    Lease, LeaseRef, MetadataChange, MetadataUpdate, NewTopic, NodeInfo, NodeState, Nodes, ObjectSlice, Objects,
-    OpenStream, OpenedStream, PartitionInfo, PrepareObjects, PreparedObject, ProducerIds, RegisterNode, Registration,
-    SnapshotAt, StreamObjects, StreamProgress, StreamTail, StreamUpload, TaskKind, Tasks, Tier, TopicInfo, Work,
+    AlterConfigs, Caller, Catalog, CommitObjects, ConfigInfo, ConfigResource, CreatePartitions, CreatedTopic,
+    DeleteRecords, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals, Lease, LeaseRef, MetadataChange,
+    MetadataUpdate, NewTopic, NodeInfo, NodeState, Nodes, ObjectSlice, Objects, OpenStream, OpenedStream,
+    PartitionInfo, PrepareObjects, PreparedObject, ProducerIds, RegisterNode, Registration, SnapshotAt, StreamObjects,
+    StreamProgress, StreamTail, StreamUpload, TaskKind, Tasks, Tier, TopicInfo, Work,
 };
 use tailwater_rpc::{Error, Result, Stream};
 use tailwater_types::{
@@ -35,6 +36,7 @@ struct Inner {
     nodes: BTreeMap<NodeId, NodeInfo>,
     topics: BTreeMap<TopicId, TopicInfo>,
     streams: BTreeMap<StreamId, FakeStream>,
+    configs: BTreeMap<ConfigResource, BTreeMap<String, String>>,
     /// With the ends of those that are sealed.
     journals: BTreeMap<JournalId, Option<Lsn>>,
     /// Below it a journal is in objects.
@@ -78,29 +80,7 @@ impl FakeController {
         inner.topics.insert(id, info.clone());
         let mut changes = vec![MetadataChange::Topic(info)];
         for index in 0..partitions {
-            inner.next_id += 1;
-            let stream = StreamId(inner.next_id);
-            let partition = PartitionInfo {
-                topic: id,
-                index,
-                stream,
-                leader: Some(NodeId(1)),
-                leader_epoch: LeaderEpoch(0),
-            };
-            let progress = StreamProgress {
-                stream,
-                start: Offset::ZERO,
-                uploaded: Offset::ZERO,
-            };
-            changes.push(MetadataChange::Partition(partition.clone()));
-            changes.push(MetadataChange::Stream(progress));
-            let stream_state = FakeStream {
-                partition,
-                progress,
-                snapshot: None,
-                objects: Vec::new(),
-            };
-            inner.streams.insert(stream, stream_state);
+            changes.extend(inner.add_partition(id, index));
         }
         self.publish(&mut inner, changes);
         id
@@ -189,9 +169,44 @@ impl FakeController {
 }
 
 impl Inner {
+    fn add_partition(&mut self, topic: TopicId, index: i32) -> [MetadataChange; 2] {
+        self.next_id += 1;
+        let stream = StreamId(self.next_id);
+        let partition = PartitionInfo {
+            topic,
+            index,
+            stream,
+            leader: Some(NodeId(1)),
+            leader_epoch: LeaderEpoch(0),
+        };
+        let progress = StreamProgress {
+            stream,
+            start: Offset::ZERO,
+            uploaded: Offset::ZERO,
+        };
+        let changes = [
+            MetadataChange::Partition(partition.clone()),
+            MetadataChange::Stream(progress),
+        ];
+        let stream_state = FakeStream {
+            partition,
+            progress,
+            snapshot: None,
+            objects: Vec::new(),
+        };
+        self.streams.insert(stream, stream_state);
+        changes
+    }
+
     fn snapshot(&self) -> MetadataUpdate {
         let mut changes: Vec<_> = self.nodes.values().cloned().map(MetadataChange::Node).collect();
         changes.extend(self.topics.values().cloned().map(MetadataChange::Topic));
+        changes.extend(self.configs.iter().map(|(resource, configs)| {
+            MetadataChange::Config(ConfigInfo {
+                resource: resource.clone(),
+                configs: configs.clone(),
+            })
+        }));
         for stream in self.streams.values() {
             changes.push(MetadataChange::Partition(stream.partition.clone()));
             changes.push(MetadataChange::Stream(stream.progress));
@@ -280,6 +295,54 @@ impl Catalog for FakeController {
     async fn delete_topic(&self, _: Caller, topic: TopicId) -> Result<MetadataVersion> {
         self.delete_topic_now(topic);
         Ok(self.inner.lock().version)
+    }
+
+    async fn alter_configs(&self, _: Caller, request: AlterConfigs) -> Result<MetadataVersion> {
+        let mut inner = self.inner.lock();
+        let resource = request.resource;
+        let change = match &resource {
+            ConfigResource::Topic(id) => {
+                let mut info = inner.topics.get(id).expect("it exists").clone();
+                info.configs = request.changes.applied_to(&info.configs);
+                MetadataChange::Topic(info)
+            }
+            other => {
+                let before = inner.configs.get(other).cloned().unwrap_or_default();
+                let configs = request.changes.applied_to(&before);
+                MetadataChange::Config(ConfigInfo { resource, configs })
+            }
+        };
+        if request.validate_only {
+            return Ok(inner.version);
+        }
+        match &change {
+            MetadataChange::Config(info) => drop(inner.configs.insert(info.resource.clone(), info.configs.clone())),
+            MetadataChange::Topic(info) => drop(inner.topics.insert(info.id, info.clone())),
+            _ => {}
+        }
+        Ok(self.publish(&mut inner, vec![change]))
+    }
+
+    async fn create_partitions(&self, _: Caller, request: CreatePartitions) -> Result<MetadataVersion> {
+        let mut inner = self.inner.lock();
+        let of_topic = |stream: &&FakeStream| stream.partition.topic == request.topic;
+        let present = inner.streams.values().filter(of_topic).count() as i32;
+        if request.validate_only {
+            return Ok(inner.version);
+        }
+        let mut changes = Vec::new();
+        for index in present..request.total {
+            changes.extend(inner.add_partition(request.topic, index));
+        }
+        Ok(self.publish(&mut inner, changes))
+    }
+
+    async fn delete_records(&self, _: Caller, request: DeleteRecords) -> Result<MetadataVersion> {
+        let mut inner = self.inner.lock();
+        let progress = &mut inner.streams.get_mut(&request.stream).expect("it exists").progress;
+        progress.start = progress.start.max(request.start);
+        let changes = vec![MetadataChange::Stream(*progress)];
+        Ok(self.publish(&mut inner, changes))
     }
 
     async fn allocate_producer_ids(&self, _: Caller) -> Result<ProducerIds> {

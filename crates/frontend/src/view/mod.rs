@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tailwater_rpc::controller::MetadataUpdate;
-use tailwater_types::{MetadataVersion, Offset, StreamId};
+use tailwater_types::{MetadataVersion, NodeId, Offset, StreamId};
 use tokio::sync::watch;
 
 pub(crate) use follow::follow;
@@ -31,10 +31,10 @@ struct Inner {
 }
 
 impl View {
-    /// Empty, at version 0.
-    pub fn new() -> Self {
+    /// Of this node; empty, at version 0.
+    pub fn new(node: NodeId) -> Self {
         let inner = Inner {
-            current: RwLock::default(),
+            current: RwLock::new(Arc::new(Snapshot::new(node))),
             version: watch::Sender::new(MetadataVersion::default()),
         };
         Self { inner: Arc::new(inner) }
@@ -91,12 +91,6 @@ impl View {
     }
 }
 
-impl Default for View {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::testing::{topic, update};
@@ -105,7 +99,7 @@ mod tests {
     /// A waiter sees the version it asked for, and a snapshot taken before stays as it was.
     #[tokio::test]
     async fn waiters_see_the_version_they_asked_for() {
-        let view = View::new();
+        let view = View::new(NodeId(1));
         view.apply(&update(None, 1, vec![])).unwrap();
         let before = view.snapshot();
         let waiting = view.clone();

@@ -7,18 +7,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tailwater_rpc::controller::{
-    MetadataChange, MetadataUpdate, NodeInfo, NodeState, PartitionInfo, StreamProgress, Tier, TopicInfo,
+    ConfigInfo, ConfigResource, MetadataChange, MetadataUpdate, NodeInfo, NodeState, PartitionInfo, StreamProgress,
+    Tier, TopicInfo,
 };
 use tailwater_types::{MetadataVersion, NodeId, StreamId, TopicId};
 
-/// The cluster's nodes, topics, partitions, and what of their streams is uploaded, all as of one version.
-#[derive(Clone, Debug, Default)]
+use crate::admin::topic_settings::TopicSettings;
+
+/// The cluster's nodes, topics, partitions, what of their streams is uploaded, and settings, all as of one version.
+#[derive(Clone, Debug)]
 pub struct Snapshot {
+    /// Whose view it is.
+    node: NodeId,
     version: MetadataVersion,
     nodes: BTreeMap<NodeId, NodeInfo>,
     topics: BTreeMap<TopicId, Arc<Topic>>,
     names: BTreeMap<Arc<str>, TopicId>,
     streams: BTreeMap<StreamId, StreamProgress>,
+    /// What is set of brokers, groups and clients' metrics.
+    configs: BTreeMap<ConfigResource, BTreeMap<String, String>>,
 }
 
 /// A topic with its partitions.
@@ -28,6 +35,8 @@ pub struct Topic {
     /// The name again, to be shared.
     pub name: Arc<str>,
     pub partitions: BTreeMap<i32, PartitionInfo>,
+    /// What follows from its settings and its brokers'.
+    pub settings: TopicSettings,
 }
 
 /// An update that doesn't follow what is here: only a fresh snapshot helps.
@@ -43,6 +52,19 @@ pub enum Gap {
 }
 
 impl Snapshot {
+    /// Nothing yet, at version 0.
+    pub fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            version: MetadataVersion::default(),
+            nodes: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            names: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            configs: BTreeMap::new(),
+        }
+    }
+
     pub fn version(&self) -> MetadataVersion {
         self.version
     }
@@ -88,13 +110,23 @@ impl Snapshot {
         self.streams.get(&stream)
     }
 
+    /// What is set of something else than a topic.
+    pub fn configs(&self, resource: &ConfigResource) -> Option<&BTreeMap<String, String>> {
+        self.configs.get(resource)
+    }
+
+    /// Everything but topics of which something is set.
+    pub fn configured(&self) -> impl Iterator<Item = &ConfigResource> {
+        self.configs.keys()
+    }
+
     /// Takes the next update over.
     ///
     /// # Errors
     /// [`Gap`]; what is here is then of no use.
     pub(super) fn apply(&mut self, update: &MetadataUpdate) -> Result<(), Gap> {
         match update.previous {
-            None => *self = Self::default(),
+            None => *self = Self::new(self.node),
             Some(previous) if previous == self.version => {}
             Some(previous) => {
                 return Err(Gap::Version {
@@ -120,6 +152,7 @@ impl Snapshot {
                 MetadataChange::Stream(progress) => {
                     self.streams.insert(progress.stream, *progress);
                 }
+                MetadataChange::Config(info) => self.set_config(info),
             }
         }
         self.version = update.version;
@@ -127,8 +160,10 @@ impl Snapshot {
     }
 
     fn set_topic(&mut self, info: &TopicInfo) {
+        let settings = self.settings_of(&info.configs);
         if let Some(topic) = self.topics.get_mut(&info.id) {
-            Arc::make_mut(topic).info = info.clone();
+            let topic = Arc::make_mut(topic);
+            (topic.info, topic.settings) = (info.clone(), settings);
             return;
         }
         let name: Arc<str> = info.name.as_str().into();
@@ -137,8 +172,33 @@ impl Snapshot {
             info: info.clone(),
             name,
             partitions: BTreeMap::new(),
+            settings,
         };
         self.topics.insert(info.id, Arc::new(topic));
+    }
+
+    fn settings_of(&self, configs: &BTreeMap<String, String>) -> TopicSettings {
+        let of = |node| self.configs.get(&ConfigResource::Broker(node));
+        TopicSettings::resolve(configs, [of(Some(self.node)), of(None)])
+    }
+
+    /// What brokers are set to is inherited by topics.
+    fn set_config(&mut self, info: &ConfigInfo) {
+        match info.configs.is_empty() {
+            true => self.configs.remove(&info.resource),
+            false => self.configs.insert(info.resource.clone(), info.configs.clone()),
+        };
+        if !matches!(info.resource, ConfigResource::Broker(_)) {
+            return;
+        }
+        let mut topics = std::mem::take(&mut self.topics);
+        for topic in topics.values_mut() {
+            let settings = self.settings_of(&topic.info.configs);
+            if settings != topic.settings {
+                Arc::make_mut(topic).settings = settings;
+            }
+        }
+        self.topics = topics;
     }
 
     fn delete_topic(&mut self, id: TopicId) {
@@ -212,7 +272,7 @@ pub(crate) mod tests {
     /// Changes in a row add up, a partition may stand in front of its topic, and an update that skips one is refused.
     #[test]
     fn updates_follow_each_other() {
-        let mut here = Snapshot::default();
+        let mut here = Snapshot::new(NodeId(1));
         let first = vec![partition(1, 0, 10, 1), topic(1, "a"), progress(10, 5)];
         here.apply(&update(None, 4, first)).unwrap();
         here.apply(&update(Some(4), 5, vec![progress(10, 9)])).unwrap();
@@ -230,7 +290,7 @@ pub(crate) mod tests {
     /// A snapshot replaces everything: what it doesn't name is gone.
     #[test]
     fn a_snapshot_starts_anew() {
-        let mut here = Snapshot::default();
+        let mut here = Snapshot::new(NodeId(1));
         here.apply(&update(None, 4, vec![topic(1, "a")])).unwrap();
         here.apply(&update(None, 9, vec![topic(2, "b")])).unwrap();
         assert!(here.topic_named("a").is_none() && here.topic(topic_id(1)).is_none());
@@ -240,7 +300,7 @@ pub(crate) mod tests {
     /// A deleted topic takes its partitions' progress with it, and leaves a namesake with another id alone.
     #[test]
     fn a_recreated_topic_is_another_one() {
-        let mut here = Snapshot::default();
+        let mut here = Snapshot::new(NodeId(1));
         let changes = vec![topic(1, "a"), partition(1, 0, 10, 1), progress(10, 5)];
         here.apply(&update(None, 1, changes)).unwrap();
         let recreated = vec![
@@ -252,5 +312,29 @@ pub(crate) mod tests {
         assert_eq!(here.topic_named("a").unwrap().info.id, topic_id(2));
         assert!(here.progress(StreamId(10)).is_none());
         assert!(here.partition(topic_id(2), 0).is_some());
+    }
+
+    /// Topics inherit what is set of their broker and of all brokers, as soon as it is set and until it isn't.
+    #[test]
+    fn topics_follow_their_brokers_settings() {
+        let config = |node: Option<u32>, bytes: Option<&str>| {
+            let set = |value: &str| ("message.max.bytes".to_owned(), value.to_owned());
+            MetadataChange::Config(ConfigInfo {
+                resource: ConfigResource::Broker(node.map(NodeId)),
+                configs: bytes.map(set).into_iter().collect(),
+            })
+        };
+        let mut here = Snapshot::new(NodeId(1));
+        let mut bytes = |version: u64, change: MetadataChange| {
+            let previous = (version > 1).then(|| version - 1);
+            here.apply(&update(previous, version, vec![change])).unwrap();
+            here.topic_named("a").map(|topic| topic.settings.max_message_bytes)
+        };
+        assert_eq!(bytes(1, config(None, Some("10"))), None);
+        assert_eq!(bytes(2, topic(1, "a")), Some(10));
+        assert_eq!(bytes(3, config(Some(2), Some("20"))), Some(10), "another node's");
+        assert_eq!(bytes(4, config(Some(1), Some("30"))), Some(30));
+        assert_eq!(bytes(5, config(Some(1), None)), Some(10));
+        assert_eq!(bytes(6, config(None, None)), Some(1_048_588));
     }
 }

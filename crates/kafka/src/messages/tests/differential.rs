@@ -79,6 +79,12 @@ agree! {
     api_versions: ApiVersionsRequest 0..=4, ApiVersionsResponse 0..=4;
     create_topics: CreateTopicsRequest 2..=7, CreateTopicsResponse 2..=7;
     delete_topics: DeleteTopicsRequest 1..=6, DeleteTopicsResponse 1..=6;
+    describe_configs: DescribeConfigsRequest 1..=4, DescribeConfigsResponse 1..=4;
+    alter_configs: AlterConfigsRequest 0..=2, AlterConfigsResponse 0..=2;
+    incremental_alter_configs: IncrementalAlterConfigsRequest 0..=1, IncrementalAlterConfigsResponse 0..=1;
+    list_config_resources: ListConfigResourcesRequest 0..=1, ListConfigResourcesResponse 0..=1;
+    create_partitions: CreatePartitionsRequest 0..=3, CreatePartitionsResponse 0..=3;
+    delete_records: DeleteRecordsRequest 0..=2, DeleteRecordsResponse 0..=2;
     init_producer_id: InitProducerIdRequest 0..=5, InitProducerIdResponse 0..=6;
     find_coordinator: FindCoordinatorRequest 0..=6, FindCoordinatorResponse 0..=6;
     join_group: JoinGroupRequest 0..=9, JoinGroupResponse 0..=9;

@@ -84,6 +84,11 @@ survive! {
     metadata: MetadataRequest, MetadataResponse;
     api_versions: ApiVersionsRequest, ApiVersionsResponse;
     topics: CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse;
+    describe_configs: DescribeConfigsRequest, DescribeConfigsResponse;
+    alter_configs: AlterConfigsRequest, AlterConfigsResponse;
+    incremental_alter_configs: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
+    list_config_resources: ListConfigResourcesRequest, ListConfigResourcesResponse;
+    partitions: CreatePartitionsRequest, CreatePartitionsResponse, DeleteRecordsRequest, DeleteRecordsResponse;
     init_producer_id: InitProducerIdRequest, InitProducerIdResponse;
     find_coordinator: FindCoordinatorRequest, FindCoordinatorResponse;
     join_group: JoinGroupRequest, JoinGroupResponse;
