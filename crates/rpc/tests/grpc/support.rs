@@ -110,6 +110,18 @@ impl Catalog for Fake {
         Err(Error::NotHere)
     }
 
+    async fn alter_configs(&self, _: Caller, _: AlterConfigs) -> Result<MetadataVersion> {
+        Err(Error::NotHere)
+    }
+
+    async fn create_partitions(&self, _: Caller, _: CreatePartitions) -> Result<MetadataVersion> {
+        Err(Error::NotHere)
+    }
+
+    async fn delete_records(&self, _: Caller, _: DeleteRecords) -> Result<MetadataVersion> {
+        Err(Error::NotHere)
+    }
+
     async fn allocate_producer_ids(&self, _: Caller) -> Result<ProducerIds> {
         Err(Error::NotHere)
     }

@@ -9,7 +9,9 @@ use tonic::transport::Channel;
 
 use super::{ControllerClient, MAX_MESSAGE_BYTES, Served, served};
 use crate::Result;
-use crate::controller::{Caller, Catalog, CreatedTopic, NewTopic, ProducerIds};
+use crate::controller::{
+    AlterConfigs, Caller, Catalog, CreatePartitions, CreatedTopic, DeleteRecords, NewTopic, ProducerIds,
+};
 use crate::grpc::convert::{caller, id_bytes, topic_id};
 use crate::grpc::proto;
 use crate::grpc::proto::catalog_client::CatalogClient;
@@ -44,6 +46,39 @@ impl Catalog for ControllerClient {
         self.peer.call(self.deadline, message, call, version).await
     }
 
+    async fn alter_configs(&self, caller: Caller, request: AlterConfigs) -> Result<MetadataVersion> {
+        let mut catalog = self.catalog();
+        let message = proto::AlterConfigsRequest {
+            caller: Some(caller.into()),
+            ..request.into()
+        };
+        let call = |request| async move { catalog.alter_configs(request).await };
+        let version = |answer: proto::AlterConfigsAnswer| Ok(MetadataVersion(answer.version));
+        self.peer.call(self.deadline, message, call, version).await
+    }
+
+    async fn create_partitions(&self, caller: Caller, request: CreatePartitions) -> Result<MetadataVersion> {
+        let mut catalog = self.catalog();
+        let message = proto::CreatePartitionsRequest {
+            caller: Some(caller.into()),
+            ..request.into()
+        };
+        let call = |request| async move { catalog.create_partitions(request).await };
+        let version = |answer: proto::CreatePartitionsAnswer| Ok(MetadataVersion(answer.version));
+        self.peer.call(self.deadline, message, call, version).await
+    }
+
+    async fn delete_records(&self, caller: Caller, request: DeleteRecords) -> Result<MetadataVersion> {
+        let mut catalog = self.catalog();
+        let message = proto::DeleteRecordsRequest {
+            caller: Some(caller.into()),
+            ..request.into()
+        };
+        let call = |request| async move { catalog.delete_records(request).await };
+        let version = |answer: proto::DeleteRecordsAnswer| Ok(MetadataVersion(answer.version));
+        self.peer.call(self.deadline, message, call, version).await
+    }
+
     async fn allocate_producer_ids(&self, caller: Caller) -> Result<ProducerIds> {
         let mut catalog = self.catalog();
         let message = proto::AllocateProducerIdsRequest {
@@ -74,6 +109,42 @@ impl catalog_server::Catalog for Service {
             let topic = topic_id(&request.topic, "topic")?;
             let version = self.0.delete_topic(caller(request.caller)?, topic).await?;
             Ok(proto::DeletedTopic { version: version.0 })
+        })
+        .await
+    }
+
+    async fn alter_configs(&self, request: Request<proto::AlterConfigsRequest>) -> Served<proto::AlterConfigsAnswer> {
+        served(async {
+            let mut request = request.into_inner();
+            let caller = caller(request.caller.take())?;
+            let version = self.0.alter_configs(caller, request.try_into()?).await?;
+            Ok(proto::AlterConfigsAnswer { version: version.0 })
+        })
+        .await
+    }
+
+    async fn create_partitions(
+        &self,
+        request: Request<proto::CreatePartitionsRequest>,
+    ) -> Served<proto::CreatePartitionsAnswer> {
+        served(async {
+            let mut request = request.into_inner();
+            let caller = caller(request.caller.take())?;
+            let version = self.0.create_partitions(caller, request.try_into()?).await?;
+            Ok(proto::CreatePartitionsAnswer { version: version.0 })
+        })
+        .await
+    }
+
+    async fn delete_records(
+        &self,
+        request: Request<proto::DeleteRecordsRequest>,
+    ) -> Served<proto::DeleteRecordsAnswer> {
+        served(async {
+            let mut request = request.into_inner();
+            let caller = caller(request.caller.take())?;
+            let version = self.0.delete_records(caller, request.try_into()?).await?;
+            Ok(proto::DeleteRecordsAnswer { version: version.0 })
         })
         .await
     }

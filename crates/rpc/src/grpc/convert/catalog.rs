@@ -1,9 +1,9 @@
 //! Messages of the port `Catalog`.
 
-use tailwater_types::MetadataVersion;
+use tailwater_types::{MetadataVersion, Offset, StreamId};
 
-use super::{id_bytes, topic_id};
-use crate::controller::{CreatedTopic, NewTopic, ProducerIds};
+use super::{id_bytes, leader_epoch, topic_id};
+use crate::controller::{CreatePartitions, CreatedTopic, DeleteRecords, NewTopic, ProducerIds};
 use crate::grpc::proto;
 use crate::{Error, Result};
 
@@ -49,6 +49,55 @@ impl TryFrom<proto::CreatedTopic> for CreatedTopic {
         Ok(Self {
             id: topic_id(&topic.id, "id")?,
             version: MetadataVersion(topic.version),
+        })
+    }
+}
+
+/// The request without its caller.
+impl From<CreatePartitions> for proto::CreatePartitionsRequest {
+    fn from(request: CreatePartitions) -> Self {
+        Self {
+            caller: None,
+            topic: id_bytes(request.topic.to_bytes()),
+            total: request.total,
+            validate_only: request.validate_only,
+        }
+    }
+}
+
+impl TryFrom<proto::CreatePartitionsRequest> for CreatePartitions {
+    type Error = Error;
+
+    fn try_from(request: proto::CreatePartitionsRequest) -> Result<Self> {
+        Ok(Self {
+            topic: topic_id(&request.topic, "topic")?,
+            total: request.total,
+            validate_only: request.validate_only,
+        })
+    }
+}
+
+/// The request without its caller.
+impl From<DeleteRecords> for proto::DeleteRecordsRequest {
+    fn from(request: DeleteRecords) -> Self {
+        Self {
+            caller: None,
+            stream: request.stream.0,
+            leader_epoch: request.leader_epoch.0,
+            start: request.start.0,
+        }
+    }
+}
+
+impl TryFrom<proto::DeleteRecordsRequest> for DeleteRecords {
+    type Error = Error;
+
+    fn try_from(request: proto::DeleteRecordsRequest) -> Result<Self> {
+        Ok(Self {
+            stream: StreamId(request.stream),
+            leader_epoch: leader_epoch(request.leader_epoch, "leader_epoch")?,
+            // A negative one is well formed, and refused by the port.
+            start: Offset(request.start),
         })
     }
 }

@@ -5,6 +5,7 @@
 //! [`Error::Invalid`] that names the field. Values that are well formed are judged by the port, not here.
 
 mod catalog;
+mod configs;
 mod journals;
 mod nodes;
 mod objects;

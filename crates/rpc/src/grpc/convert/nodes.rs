@@ -288,6 +288,7 @@ impl From<MetadataChange> for proto::MetadataChange {
             MetadataChange::TopicDeleted(topic) => Change::TopicDeleted(id_bytes(topic.to_bytes())),
             MetadataChange::Partition(partition) => Change::Partition(partition.into()),
             MetadataChange::Stream(progress) => Change::Stream(progress.into()),
+            MetadataChange::Config(info) => Change::Config(info.into()),
         };
         Self { change: Some(change) }
     }
@@ -303,6 +304,7 @@ impl TryFrom<proto::MetadataChange> for MetadataChange {
             Change::TopicDeleted(topic) => Self::TopicDeleted(topic_id(&topic, "topic_deleted")?),
             Change::Partition(partition) => Self::Partition(partition.try_into()?),
             Change::Stream(progress) => Self::Stream(progress.try_into()?),
+            Change::Config(info) => Self::Config(info.try_into()?),
         })
     }
 }

@@ -183,6 +183,53 @@ fn structs_survive_the_wire() {
     for change in changes {
         survives::<_, proto::MetadataChange>(change);
     }
+    let resources = [
+        ConfigResource::Topic(TopicId::from_bytes([3; 16])),
+        ConfigResource::Broker(None),
+        ConfigResource::Broker(Some(NodeId(0))),
+        ConfigResource::Group(String::new()),
+        ConfigResource::ClientMetrics("m".to_owned()),
+    ];
+    for resource in resources {
+        survives::<_, proto::MetadataChange>(MetadataChange::Config(ConfigInfo {
+            resource: resource.clone(),
+            configs: configs(),
+        }));
+        survives::<_, proto::AlterConfigsRequest>(AlterConfigs {
+            resource: resource.clone(),
+            changes: ConfigChanges::Replace(configs()),
+            validate_only: true,
+        });
+        let (items, unset) = (vec!["a".to_owned()], "b".to_owned());
+        let ops = [
+            ConfigOp::Set(String::new()),
+            ConfigOp::Delete,
+            ConfigOp::Append {
+                items: items.clone(),
+                unset: unset.clone(),
+            },
+            ConfigOp::Subtract { items, unset },
+        ];
+        let changes = ops.map(|op| ConfigChange {
+            name: "n".to_owned(),
+            op,
+        });
+        survives::<_, proto::AlterConfigsRequest>(AlterConfigs {
+            resource,
+            changes: ConfigChanges::Incremental(changes.into()),
+            validate_only: false,
+        });
+    }
+    survives::<_, proto::CreatePartitionsRequest>(CreatePartitions {
+        topic: TopicId::from_bytes([3; 16]),
+        total: -1,
+        validate_only: true,
+    });
+    survives::<_, proto::DeleteRecordsRequest>(DeleteRecords {
+        stream: StreamId(1),
+        leader_epoch: LeaderEpoch(0),
+        start: Offset(-1),
+    });
     survives::<_, proto::CreateTopicRequest>(NewTopic {
         name: "a".to_owned(),
         partitions: -1,
@@ -334,6 +381,22 @@ fn ill_formed_fields_are_named() {
     refused::<StreamProgress, _>("stream.start", proto::StreamProgress::default(), |it| it.start = -1);
     refused::<StreamProgress, _>("stream.uploaded", proto::StreamProgress::default(), |it| {
         it.uploaded = -1
+    });
+    let alter = || {
+        proto::AlterConfigsRequest::from(AlterConfigs {
+            resource: ConfigResource::Broker(None),
+            changes: ConfigChanges::Incremental(Vec::new()),
+            validate_only: false,
+        })
+    };
+    refused::<AlterConfigs, _>("changes", alter(), |it| it.changes = None);
+    refused::<AlterConfigs, _>("resource", alter(), |it| it.resource = None);
+    refused::<ConfigResource, _>("resource", proto::ConfigResource::default(), |_| ());
+    refused::<ConfigInfo, _>("config.resource", proto::ConfigInfo::default(), |_| ());
+    refused::<ConfigChange, _>("changes.op", proto::ConfigChange::default(), |_| ());
+    refused::<CreatePartitions, _>("topic", proto::CreatePartitionsRequest::default(), |_| ());
+    refused::<DeleteRecords, _>("leader_epoch", proto::DeleteRecordsRequest::default(), |it| {
+        it.leader_epoch = -1;
     });
     refused::<CreatedTopic, _>("id", proto::CreatedTopic::default(), |_| ());
     refused::<JournalGrant, _>("ensemble", proto::JournalGrant::default(), |it| {
