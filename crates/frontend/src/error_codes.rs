@@ -18,7 +18,9 @@ pub(crate) fn of_refusal(refusal: &Refusal) -> ErrorCode {
             ErrorCode::CorruptMessage
         }
         Refusal::Batch(BatchError::Compression(_)) | Refusal::ZstdTooEarly => ErrorCode::UnsupportedCompressionType,
-        Refusal::TooLarge { .. } => ErrorCode::MessageTooLarge,
+        Refusal::TooLarge { .. } | Refusal::TooLargeEncoded { .. } => ErrorCode::MessageTooLarge,
+        Refusal::Records(faults) if faults.about_time => ErrorCode::InvalidTimestamp,
+        Refusal::Records(_) => ErrorCode::InvalidRecord,
         Refusal::Batch(_) | Refusal::Record(_) | Refusal::Decompress(_) | Refusal::Empty => ErrorCode::InvalidRecord,
         // Until there are transactions, nobody can be in one.
         Refusal::Transactional => ErrorCode::InvalidTxnState,

@@ -3,11 +3,12 @@
 //! Owns: the contexts and the bound on what decompression may produce (requirement 7). Does not own: which data is
 //! compressed, or what a failure means to a client.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use parking_lot::{Condvar, Mutex};
 use prometheus::{IntCounter, IntGauge};
-use zstd::zstd_safe::{self, DCtx, DParameter, InBuffer, OutBuffer};
+use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
+use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer};
 
 use crate::telemetry::Metrics;
 
@@ -15,6 +16,12 @@ use crate::telemetry::Metrics;
 const MAX_WINDOW_LOG: u32 = 27;
 /// A context that grew beyond this (a frame with a large window) is freed after use instead of kept.
 const MAX_IDLE_CONTEXT_BYTES: usize = 4 << 20;
+/// The window of what is compressed here, as a power of two, at every level: high ones would take hundreds of MiB.
+const WINDOW_LOG: u32 = 21;
+/// As [`MAX_IDLE_CONTEXT_BYTES`], of a compression context.
+const MAX_IDLE_COMPRESSOR_BYTES: usize = 16 << 20;
+/// What is compressed at once.
+const CHUNK_BYTES: usize = 64 << 10;
 /// The output grows by doubling from here, so that a claim in the frame's header costs nothing.
 const FIRST_OUTPUT_BYTES: usize = 64 << 10;
 
@@ -28,7 +35,7 @@ pub enum ZstdError {
     Damaged(&'static str),
 }
 
-/// Decompression contexts. A call blocks its thread while as many as allowed are in use; holders only compute and
+/// Contexts of both kinds. A call blocks its thread while as many as allowed are in use; holders only compute and
 /// never wait for anything while they hold one, so a wait is short and can't deadlock.
 pub struct ZstdPool {
     state: Mutex<State>,
@@ -43,6 +50,7 @@ pub struct ZstdPool {
 #[derive(Default)]
 struct State {
     idle: Vec<DCtx<'static>>,
+    idle_compressors: Vec<CCtx<'static>>,
     in_use: usize,
 }
 
@@ -85,6 +93,29 @@ impl ZstdPool {
             rest: compressed,
             in_frame: false,
         })
+    }
+
+    /// Compresses all that `plain` has into one frame. Counts as one context in use, as a reader does: `plain` must not be
+    /// one of this pool's readers, or two callers could wait for each other.
+    ///
+    /// # Errors
+    /// Those of `plain` and `out`; [`ZstdError::Damaged`] inside of one if the context can't be set up.
+    pub fn compress(&self, level: i32, plain: &mut impl Read, out: &mut impl Write) -> io::Result<()> {
+        let lease = self.acquire();
+        let idle = self.state.lock().idle_compressors.pop();
+        let mut context = idle.unwrap_or_else(|| {
+            self.made.inc();
+            CCtx::create()
+        });
+        let compressed = compress(&mut context, level, plain, out);
+        if context.sizeof() <= MAX_IDLE_COMPRESSOR_BYTES {
+            let mut state = self.state.lock();
+            if state.idle_compressors.len() < self.max_idle {
+                state.idle_compressors.push(context);
+            }
+        }
+        drop(lease);
+        compressed
     }
 
     fn acquire(&self) -> Lease<'_> {
@@ -179,6 +210,43 @@ fn prepare(context: &mut DCtx<'static>) -> Result<(), ZstdError> {
 
 fn damaged(code: usize) -> ZstdError {
     ZstdError::Damaged(zstd_safe::get_error_name(code))
+}
+
+fn compress(context: &mut CCtx<'static>, level: i32, plain: &mut impl Read, out: &mut impl Write) -> io::Result<()> {
+    let failed = |code| io::Error::other(damaged(code));
+    let reset = context.reset(zstd_safe::ResetDirective::SessionAndParameters);
+    reset.map_err(failed)?;
+    for parameter in [CParameter::CompressionLevel(level), CParameter::WindowLog(WINDOW_LOG)] {
+        context.set_parameter(parameter).map_err(failed)?;
+    }
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut produced = Vec::with_capacity(CHUNK_BYTES);
+    loop {
+        let length = plain.read(&mut chunk)?;
+        let end = match length {
+            0 => ZSTD_EndDirective::ZSTD_e_end,
+            _ => ZSTD_EndDirective::ZSTD_e_continue,
+        };
+        let mut input = InBuffer::around(&chunk[..length]);
+        loop {
+            produced.clear();
+            let left = {
+                let mut output = OutBuffer::around(&mut produced);
+                context.compress_stream2(&mut output, &mut input, end).map_err(failed)?
+            };
+            out.write_all(&produced)?;
+            let is_done = match length {
+                0 => left == 0,
+                length => input.pos() == length,
+            };
+            if is_done {
+                break;
+            }
+        }
+        if length == 0 {
+            return Ok(());
+        }
+    }
 }
 
 fn decompress(context: &mut DCtx<'static>, compressed: &[u8], max_bytes: usize) -> Result<Vec<u8>, ZstdError> {

@@ -12,8 +12,8 @@ use tailwater_kafka::batch::Compression;
 use tailwater_runtime::ZstdPool;
 
 /// The magic of snappy-java's stream format; behind it stand two versions of four bytes each, then blocks.
-const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
-const XERIAL_HEADER_BYTES: usize = 16;
+pub(super) const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
+pub(super) const XERIAL_HEADER_BYTES: usize = 16;
 /// The most that snappy makes of a byte: a copy of 64 bytes takes three.
 const SNAPPY_MAX_RATIO: usize = 22;
 const BUFFER_BYTES: usize = 16 << 10;

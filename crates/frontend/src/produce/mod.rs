@@ -4,7 +4,10 @@
 //! offsets; requests of one connection pass through it in order. [`PendingProduce::answer`] waits for the commits, while
 //! the connection's next requests already append. Does not own: offsets (`partition`), sockets (`server`).
 
+mod compress;
 mod decompress;
+mod record_faults;
+mod reencode;
 mod validate;
 
 #[cfg(test)]
@@ -25,6 +28,7 @@ use tailwater_runtime::clock::Instant;
 use tailwater_runtime::{Clock, Tasks, ZstdPool};
 use tailwater_types::{LeaderEpoch, NodeId, TopicId};
 
+use crate::admin::topic_settings::Encoding;
 use crate::config::ProduceConfig;
 use crate::error_codes;
 use crate::metrics::RequestMetrics;
@@ -32,6 +36,8 @@ use crate::partition::{Append, AppendError, Appended, Missing, Partition, Partit
 use crate::view::{Snapshot, Topic, View};
 
 pub(crate) use decompress::decompress;
+#[cfg(test)]
+pub(crate) use decompress::tests::compress as compressed_for_tests;
 use validate::validate;
 pub use validate::{Refusal, Rules};
 
@@ -86,7 +92,8 @@ struct PendingPartition {
 /// Why a partition's batch wasn't appended.
 enum Failure {
     Code(ErrorCode),
-    Refusal(Refusal),
+    /// With the name of the partition, for who is told of its records.
+    Refusal(Refusal, String),
     Missing(Missing),
     Append(AppendError),
 }
@@ -183,12 +190,21 @@ impl Job<'_> {
         let partition = self.handler.partitions.get(topic.info.id, data.index);
         let partition = partition.map_err(Failure::Missing)?;
         let batch = data.records.unwrap_or_default();
-        let (header, batch) = self.validate(batch, topic).await?;
+        let checked = self.validate(batch, topic).await?;
+        let (header, batch) = checked.map_err(|refusal| {
+            let partition = format!("{}-{}", topic.name, data.index);
+            Failure::Refusal(refusal, partition)
+        })?;
+        // What was encoded anew is in memory of its own.
+        let (backing_bytes, shared_bytes) = match batch.is_new {
+            true => (batch.bytes.len(), batch.bytes.len()),
+            false => (self.backing_bytes, self.shared_bytes),
+        };
         let append = Append {
             header,
-            batch,
-            backing_bytes: self.backing_bytes,
-            shared_bytes: self.shared_bytes,
+            batch: batch.bytes,
+            backing_bytes,
+            shared_bytes,
             log_append_time: topic.settings.is_log_append_time,
             deadline: self.deadline,
         };
@@ -199,32 +215,71 @@ impl Job<'_> {
         Ok((partition, appended))
     }
 
-    async fn validate(&self, batch: BytesMut, topic: &Topic) -> Result<(BatchHeader, BytesMut), Failure> {
+    /// The batch as it is to be stored. Whatever takes long is done where it holds nobody up.
+    async fn validate(
+        &self,
+        batch: BytesMut,
+        topic: &Topic,
+    ) -> Result<Result<(BatchHeader, Checked), Refusal>, Failure> {
+        let settings = &topic.settings;
+        let now_ms = self.handler.clock.wall_ms();
         let rules = Rules {
             version: self.version,
-            max_message_bytes: topic.settings.max_message_bytes,
+            max_message_bytes: settings.max_message_bytes,
             max_decompressed_bytes: self.handler.config.max_decompressed_bytes.as_usize(),
+            needs_keys: settings.compacts,
+            times_ms: (!settings.is_log_append_time).then(|| {
+                now_ms.saturating_sub(settings.timestamp_before_max_ms)
+                    ..=now_ms.saturating_add(settings.timestamp_after_max_ms)
+            }),
         };
-        let compressed = BatchHeader::read(&batch)
+        let stored_as = settings.stored_as;
+        let takes_long = BatchHeader::read(&batch)
             .and_then(|header| header.compression())
-            .is_ok_and(|compression| compression != Compression::None);
-        if !compressed || batch.len() <= INLINE_COMPRESSED_BYTES {
-            let header = validate(&batch, &rules, &self.handler.zstd).map_err(Failure::Refusal)?;
-            return Ok((header, batch));
+            .is_ok_and(|compression| {
+                compression != Compression::None || reencode::is_due(stored_as, compression).is_some()
+            });
+        if !takes_long || batch.len() <= INLINE_COMPRESSED_BYTES {
+            return Ok(check(batch, stored_as, &rules, &self.handler.zstd));
         }
         let zstd = self.handler.zstd.clone();
-        let validated = self.handler.tasks.run_blocking("validate-batch", move || {
-            let header = validate(&batch, &rules, &zstd)?;
-            Ok((header, batch))
-        });
-        match validated.await {
-            Ok(validated) => validated.map_err(Failure::Refusal),
+        let checked = self
+            .handler
+            .tasks
+            .run_blocking("validate-batch", move || check(batch, stored_as, &rules, &zstd));
+        match checked.await {
+            Ok(checked) => Ok(checked),
             Err(error) => {
                 tracing::debug!(%error, "batch was not validated");
                 Err(Failure::Code(ErrorCode::NotLeaderOrFollower))
             }
         }
     }
+}
+
+/// A batch that may be stored.
+struct Checked {
+    bytes: BytesMut,
+    /// Whether it isn't the producer's any more.
+    is_new: bool,
+}
+
+/// Holds a batch against the rules, and encodes it anew where its topic asks for that.
+fn check(
+    batch: BytesMut,
+    stored_as: Option<Encoding>,
+    rules: &Rules,
+    zstd: &ZstdPool,
+) -> Result<(BatchHeader, Checked), Refusal> {
+    let header = validate(&batch, rules, zstd)?;
+    let (header, bytes, is_new) = match reencode::is_due(stored_as, header.compression()?) {
+        Some(encoding) => {
+            let (header, bytes) = reencode::reencode(&header, &batch, encoding, rules, zstd)?;
+            (header, bytes, true)
+        }
+        None => (header, batch, false),
+    };
+    Ok((header, Checked { bytes, is_new }))
 }
 
 impl PendingProduce {
@@ -311,9 +366,19 @@ impl Answer<'_> {
         self.failed = true;
         let (error_code, error_message) = match failure {
             Failure::Code(code) => (*code, None),
-            Failure::Refusal(refusal) => (error_codes::of_refusal(refusal), Some(refusal.to_string())),
+            Failure::Refusal(refusal, partition) => {
+                let message = match refusal {
+                    Refusal::Records(faults) => faults.summary(partition),
+                    refusal => refusal.to_string(),
+                };
+                (error_codes::of_refusal(refusal), Some(message))
+            }
             Failure::Missing(missing) => (error_codes::of_missing(missing, self.by_id), None),
             Failure::Append(error) => (error_codes::of_append(error), Some(error.to_string())),
+        };
+        let record_errors = match failure {
+            Failure::Refusal(Refusal::Records(faults), partition) => faults.errors(partition),
+            _ => Vec::new(),
         };
         let current_leader = match failure {
             Failure::Missing(missing) => self.leader(missing),
@@ -325,6 +390,7 @@ impl Answer<'_> {
             error_code,
             error_message: error_message.map(Str::from),
             base_offset: -1,
+            record_errors,
             current_leader,
             ..PartitionProduceResponse::default()
         }

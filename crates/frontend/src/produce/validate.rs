@@ -1,20 +1,23 @@
-//! Whether a client's batch may be stored (kafka.md section 3, rules 24 and 26).
+//! Whether a client's batch may be stored (kafka.md section 3, rules 24 to 26).
 //!
 //! Pure but for codec contexts. Owns: in which order a batch and its records are checked. Does not own: the header's own
 //! rules (`tailwater_kafka::batch::validate`), sequences (`partition`), which Kafka error a refusal is (`error_codes`). The
 //! bytes are never changed here.
+
+use std::ops::RangeInclusive;
 
 use tailwater_kafka::batch::{self, BatchError, BatchHeader, Compression, HEADER_BYTES};
 use tailwater_kafka::record::{RecordError, RecordWalker};
 use tailwater_runtime::ZstdPool;
 
 use super::decompress::decompress;
+use super::record_faults::{Fault, RecordFaults};
 
 /// The first Produce version in which zstd may be used (KIP-110).
 const FIRST_ZSTD_VERSION: i16 = 7;
 
 /// What a batch is held against.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     /// The request's version.
     pub version: i16,
@@ -22,6 +25,10 @@ pub struct Rules {
     pub max_message_bytes: usize,
     /// The most that a batch's records may have after decompression.
     pub max_decompressed_bytes: usize,
+    /// Whether a record without a key is refused.
+    pub needs_keys: bool,
+    /// The times that records may have, in ms since 1970; `None`: their times don't count.
+    pub times_ms: Option<RangeInclusive<i64>>,
 }
 
 /// Why a batch is refused.
@@ -35,6 +42,11 @@ pub enum Refusal {
     Decompress(std::io::Error),
     #[error("a batch of {bytes} bytes, the topic allows {max_bytes}")]
     TooLarge { bytes: usize, max_bytes: usize },
+    #[error("a batch of more than the {max_bytes} bytes that the topic allows, in the topic's codec")]
+    TooLargeEncoded { max_bytes: usize },
+    /// What the topic's settings don't allow.
+    #[error("records that the topic doesn't take")]
+    Records(RecordFaults),
     #[error("zstd needs Produce version {FIRST_ZSTD_VERSION}")]
     ZstdTooEarly,
     #[error("no records")]
@@ -69,17 +81,45 @@ pub fn validate(records: &[u8], rules: &Rules, zstd: &ZstdPool) -> Result<BatchH
     }
     let body = &records[HEADER_BYTES..];
     if compression == Compression::None {
-        walk(body, header.count, body.len())?;
+        walk(body, &header, body.len(), rules)?;
     } else {
         let max_bytes = rules.max_decompressed_bytes;
         let plain = decompress(compression, body, zstd, max_bytes).map_err(Refusal::Decompress)?;
-        walk(plain, header.count, max_bytes)?;
+        walk(plain, &header, max_bytes, rules)?;
     }
     Ok(header)
 }
 
-fn walk(records: impl std::io::BufRead, count: i32, max_bytes: usize) -> Result<(), RecordError> {
-    RecordWalker::new(records, count, max_bytes as u64).try_for_each(|record| record.map(drop))
+/// A record without a time (-1) may stand anywhere.
+const NO_TIMESTAMP: i64 = -1;
+
+fn walk(records: impl std::io::BufRead, header: &BatchHeader, max_bytes: usize, rules: &Rules) -> Result<(), Refusal> {
+    let mut faults = RecordFaults::default();
+    for record in RecordWalker::new(records, header.count, max_bytes as u64) {
+        let record = record?;
+        if rules.needs_keys && record.key_bytes.is_none() {
+            faults.push(record.offset_delta, Fault::NoKey);
+            continue;
+        }
+        let timestamp_ms = header.base_timestamp_ms.wrapping_add(record.timestamp_delta);
+        if let Some(allowed_ms) = &rules.times_ms
+            && timestamp_ms != NO_TIMESTAMP
+            && !allowed_ms.contains(&timestamp_ms)
+        {
+            let allowed_ms = allowed_ms.clone();
+            faults.push(
+                record.offset_delta,
+                Fault::Timestamp {
+                    timestamp_ms,
+                    allowed_ms,
+                },
+            );
+        }
+    }
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(Refusal::Records(faults)),
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +136,8 @@ mod tests {
         version: 9,
         max_message_bytes: 1 << 20,
         max_decompressed_bytes: 4 << 20,
+        needs_keys: false,
+        times_ms: None,
     };
 
     fn plain(values: &[usize]) -> BytesMut {

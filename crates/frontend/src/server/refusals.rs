@@ -114,6 +114,7 @@ fn is_refusal(api: ApiKey, error: ErrorCode) -> bool {
         | InvalidGroupId
         | InvalidPartitions
         | InvalidRecord
+        | InvalidTimestamp
         | InvalidReplicaAssignment
         | InvalidReplicationFactor
         | InvalidRequest

@@ -3,5 +3,6 @@
 mod apis;
 mod client;
 mod configs;
+mod effects;
 mod faults;
 mod groups;
