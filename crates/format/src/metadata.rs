@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! key    u8 kind, then the id: nothing, u32, u64, or 16 bytes, big-endian; so keys sort by kind, then id
-//! value  u8 version (1)
+//! value  u8 version (1; 2 for streams of which a leadership was closed)
 //!        a protobuf message (the messages are in `metadata/message.rs`; field numbers are never used again)
 //!        u32 CRC32C of the key and of everything before it in the value
 //! ```
@@ -22,14 +22,17 @@ use bytes::{Buf, BufMut};
 use tailwater_types::{DeviceId, JournalId, NodeId, ObjectId, StreamId, TaskId, TopicId};
 
 pub use record::{
-    ClusterRecord, ConfigOwner, ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalCommit, JournalRecord,
-    JournalState, NodeRecord, NodeState, NodeTier, ObjectLife, ObjectRecord, ObjectSlice, ObjectSnapshot, StreamBlock,
-    StreamRow, TopicRecord,
+    ClosedTail, ClusterRecord, ConfigOwner, ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalCommit,
+    JournalRecord, JournalState, NodeRecord, NodeState, NodeTier, ObjectLife, ObjectRecord, ObjectSlice,
+    ObjectSnapshot, StreamBlock, StreamEnd, StreamRow, TopicRecord,
 };
 
 use crate::FormatError;
 
 const VERSION: u8 = 1;
+/// Streams' records with closed leaderships: whoever doesn't know of these would miss what lies in journals that are open.
+const CLOSED_VERSION: u8 = 2;
+const NEWEST_VERSION: u8 = CLOSED_VERSION;
 const CRC_BYTES: usize = 4;
 const WHAT: &str = "metadata record";
 
@@ -134,7 +137,7 @@ impl Key {
 impl Record {
     /// The value to be stored under `key`.
     pub fn encode(&self, key: Key) -> Vec<u8> {
-        let mut bytes = vec![VERSION];
+        let mut bytes = vec![self.version()];
         convert::encode(self, &mut bytes);
         let crc = checksum(key, &bytes);
         bytes.put_u32(crc);
@@ -163,14 +166,23 @@ impl Record {
                 computed,
             });
         }
-        if content[0] != VERSION {
+        if !(VERSION..=NEWEST_VERSION).contains(&content[0]) {
             return Err(FormatError::Version {
                 what: WHAT,
-                newest: VERSION,
+                newest: NEWEST_VERSION,
                 found: content[0],
             });
         }
         convert::decode(key, &content[1..])
+    }
+
+    /// The oldest version whose readers do right by it.
+    fn version(&self) -> u8 {
+        let has_closed = |row: &StreamRow| !row.closed.is_empty() || row.ended.is_some();
+        match self {
+            Self::Streams(block) if block.rows.values().any(has_closed) => CLOSED_VERSION,
+            _ => VERSION,
+        }
     }
 }
 

@@ -21,16 +21,17 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodeConfig {
-    /// How often the node tells the controller that it lives; well below the controller's lease.
+    /// How often the node tells the controller that it lives; a sixth of the controller's lease, or less.
     pub heartbeat_interval: Millis,
-    /// At shutdown, how long appends in flight may take to be committed.
+    /// At shutdown, how long it may take until other frontends have this node's partitions; then, how long appends in flight
+    /// may take to be committed.
     pub drain_timeout: Millis,
 }
 
 impl Default for NodeConfig {
     fn default() -> Self {
         Self {
-            heartbeat_interval: Millis::seconds(2),
+            heartbeat_interval: Millis(500),
             drain_timeout: Millis::seconds(10),
         }
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailwater_rpc::controller::Controller;
+use tailwater_rpc::controller::{Controller, NodeState};
 use tailwater_rpc::wal::WalDirectory;
 use tailwater_runtime::{ByteSemaphore, Policy, Runtime, ZstdPool};
 use tailwater_store::{ObjectReader, ObjectStorage, ReaderOptions, Services as StoreServices};
@@ -17,12 +17,14 @@ use crate::journal::{Current, Keeper};
 use crate::metrics::{CacheMetrics, JournalMetrics, PartitionMetrics, RequestMetrics};
 use crate::partition::{Partitions, Services};
 use crate::produce::ProduceHandler;
-use crate::session::{Identity, Session};
+use crate::session::{Identity, Session, is_passing};
 use crate::view::{View, follow};
 
 /// How long shutdown waits for the controller to hear of it.
 const FAREWELL: Duration = Duration::from_secs(1);
 const DRAIN_STEP: Duration = Duration::from_millis(5);
+/// From one attempt to give partitions away to the next: those that were being opened are open then.
+const HAND_OVER_STEP: Duration = Duration::from_millis(20);
 
 /// What of a frontend has to do with records: what the protocol's handlers need.
 pub struct Data {
@@ -123,13 +125,42 @@ impl Data {
         if clock.timeout(drain, self.drained()).await.is_err() {
             tracing::warn!("appends in flight were not committed in time");
         }
-        let farewell = self.session.leave();
-        match clock.timeout(FAREWELL, farewell).await {
+        match clock.timeout(FAREWELL, self.session.leave()).await {
             Ok(Ok(state)) => tracing::debug!(?state, "told the controller"),
             Ok(Err(error)) => tracing::debug!(%error, "the controller was not told"),
             Err(_elapsed) => tracing::debug!("the controller doesn't answer"),
         }
         self.partitions.end_all();
+    }
+
+    /// Tells the controller that this node is about to leave, and gives its partitions to other frontends if there are any,
+    /// while clients are served. Answers whether there were.
+    pub async fn hand_over(&self) -> bool {
+        let clock = &self.runtime.clock;
+        let deadline = clock.now() + self.config.node.drain_timeout.as_duration();
+        let mut has_others = false;
+        while clock.now() < deadline {
+            match clock.timeout(FAREWELL, self.session.leave()).await {
+                Ok(Ok(NodeState::ControlledShutdown)) => {
+                    has_others = true;
+                    // What can't be begun before the deadline isn't; what has been is left where it is then.
+                    let closing = self.partitions.close_all(deadline);
+                    let _ = clock.timeout_at(deadline, closing).await;
+                }
+                // Nothing is left, or nobody to take it.
+                Ok(Ok(_)) => return has_others,
+                Ok(Err(error)) if !is_passing(&error) => return has_others,
+                Ok(Err(error)) => tracing::debug!(%error, "the controller was not told that this node leaves"),
+                Err(_elapsed) => tracing::debug!("the controller doesn't answer"),
+            }
+            clock.sleep(HAND_OVER_STEP).await;
+        }
+        let left = self.partitions.count();
+        tracing::warn!(
+            left,
+            "partitions were not given away in time, others take them once this node is gone"
+        );
+        has_others
     }
 
     async fn drained(&self) {

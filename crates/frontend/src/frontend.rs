@@ -21,6 +21,9 @@ use crate::session::Identity;
 /// How long tasks may take to end that have nothing to wait for.
 const TASKS_END: Duration = Duration::from_secs(5);
 
+/// How long clients that are connected still are told where their partitions have gone.
+const REDIRECT: Duration = Duration::from_secs(1);
+
 /// A running frontend.
 pub struct Frontend {
     data: Data,
@@ -95,8 +98,12 @@ impl Frontend {
         self.data.ready().await;
     }
 
-    /// Stops intake, answers what has begun, waits for what is in flight, leaves the cluster.
+    /// Gives the partitions to other frontends, if there are any, and goes on until they have them; then stops intake, answers
+    /// what has begun, waits for what is in flight, leaves the cluster.
     pub async fn shutdown(&self) {
+        if self.data.hand_over().await {
+            self.data.runtime.clock.sleep(REDIRECT).await;
+        }
         self.protocol.shutdown().await;
         self.data.shutdown().await;
         if let Err(stragglers) = self.data.runtime.tasks.shutdown(TASKS_END).await {

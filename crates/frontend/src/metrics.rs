@@ -79,6 +79,7 @@ pub struct PartitionMetrics {
     pub opening: IntGauge,
     pub opened: IntCounter,
     pub open_failures: IntCounter,
+    pub closed: IntCounter,
     pub snapshots: IntCounter,
     /// By where the bytes came from: `wal`, `object`.
     pub read_bytes: IntCounterVec,
@@ -98,6 +99,10 @@ impl PartitionMetrics {
             open_failures: metrics.counter(
                 "tailwater_frontend_partition_open_failures_total",
                 "Attempts to open a partition that failed",
+            ),
+            closed: metrics.counter(
+                "tailwater_frontend_partitions_closed_total",
+                "Partitions given away in order",
             ),
             snapshots: metrics.counter("tailwater_frontend_snapshots_total", "Snapshot slices written"),
             read_bytes: metrics.counter_vec(

@@ -19,6 +19,8 @@ pub const EXIT_FENCED: i32 = 70;
 
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// How many intervals a heartbeat may take.
+const HEARTBEAT_INTERVALS: u32 = 2;
 
 /// Who a node is, and where it is reached.
 #[derive(Clone, Debug)]
@@ -173,13 +175,18 @@ impl Session {
         self.heartbeat().await
     }
 
-    /// Keeps the lease; runs until its task is dropped.
+    /// Keeps the lease; runs until its task is dropped. A heartbeat that hangs is given up, so that it doesn't keep back the
+    /// next.
     pub async fn keep_alive(self, interval: Duration) {
+        let clock = self.clock();
         loop {
-            if let Err(error) = self.heartbeat().await {
-                tracing::debug!(%error, "heartbeat failed");
+            let began = clock.now();
+            match clock.timeout(interval * HEARTBEAT_INTERVALS, self.heartbeat()).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "heartbeat failed"),
+                Err(_elapsed) => tracing::debug!("heartbeat wasn't answered in time"),
             }
-            self.clock().sleep(interval).await;
+            clock.sleep_until(began + interval).await;
         }
     }
 

@@ -19,7 +19,8 @@ pub use catalog::{
     DeleteRecords, NewTopic, ProducerIds,
 };
 pub use journals::{
-    JournalGrant, JournalInfo, JournalState, Journals, OpenStream, OpenedStream, SnapshotAt, StreamTail,
+    CloseStream, ClosedAt, JournalGrant, JournalInfo, JournalState, Journals, OpenStream, OpenedStream, SnapshotAt,
+    StreamTail,
 };
 pub use nodes::{
     ConfigInfo, DeviceReport, Endpoint, Heartbeat, HeartbeatAnswer, MetadataChange, MetadataUpdate, NodeInfo,

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tailwater_rpc::controller::{
-    AlterConfigs, Caller, Catalog, CommitObjects, CommitSource, CreatePartitions, CreatedTopic, DeleteRecords,
-    Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals, Lease, LeaseRef, MetadataUpdate, NewTopic,
-    NodeInfo, NodeState, Nodes, Objects, OpenStream, OpenedStream, PrepareObjects, PreparedObject, ProducerIds,
-    RegisterNode, Registration, StreamObjects, StreamUpload, TaskKind, Tasks, Work,
+    AlterConfigs, Caller, Catalog, CloseStream, CommitObjects, CommitSource, CreatePartitions, CreatedTopic,
+    DeleteRecords, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals, Lease, LeaseRef, MetadataUpdate,
+    NewTopic, NodeInfo, NodeState, Nodes, Objects, OpenStream, OpenedStream, PrepareObjects, PreparedObject,
+    ProducerIds, RegisterNode, Registration, StreamObjects, StreamUpload, TaskKind, Tasks, Work,
 };
 use tailwater_rpc::{Error, Result, Stream};
 use tailwater_types::{
@@ -274,6 +274,10 @@ impl Journals for Cluster {
     }
 
     async fn open_streams(&self, _: Caller, _: Vec<OpenStream>) -> Result<Vec<Result<OpenedStream>>> {
+        Err(unasked())
+    }
+
+    async fn close_streams(&self, _: Caller, _: Vec<CloseStream>) -> Result<Vec<Result<()>>> {
         Err(unasked())
     }
 

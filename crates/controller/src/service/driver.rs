@@ -26,8 +26,11 @@ use crate::state::{
 };
 use crate::store::{MetadataStore, Pair, StoreError, Write};
 
-/// How often leases and deadlines are looked at.
-const TICK: Duration = Duration::from_millis(500);
+/// How often leases are looked at, and streams without a leader placed: a node's end is found out this much late.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What nobody waits for is done at every so many ticks.
+const TICKS_A_SWEEP: u32 = 5;
 
 /// A tick that comes later than this was held up by a stall: nobody could be heard meanwhile.
 const STALL: Duration = Duration::from_secs(1);
@@ -36,7 +39,8 @@ const STALL: Duration = Duration::from_secs(1);
 const BATCH_COMMANDS: usize = 64;
 
 /// What is done without being asked for, each until it says that it is through.
-const CHORES: [fn(&mut Tx<'_>) -> bool; 3] = [nodes::expire, streams::place, objects::sweep];
+const CHORES: [fn(&mut Tx<'_>) -> bool; 2] = [nodes::expire, streams::place];
+const SWEEPS: [fn(&mut Tx<'_>) -> bool; 1] = [objects::sweep];
 
 pub struct Driver {
     pub store: Box<dyn MetadataStore>,
@@ -49,6 +53,8 @@ pub struct Driver {
     pub runtime: Runtime,
     pub batch: Batch,
     pub standing: Standing,
+    /// Ticks until the next sweep.
+    pub to_sweep: u32,
     /// An unwritable store has been reported.
     pub reported: bool,
 }
@@ -134,7 +140,9 @@ impl Driver {
             }
             Standing::Broken => return,
         }
-        for chore in CHORES {
+        let sweeps = self.to_sweep == 0;
+        self.to_sweep = if sweeps { TICKS_A_SWEEP - 1 } else { self.to_sweep - 1 };
+        for chore in CHORES.into_iter().chain(SWEEPS.into_iter().filter(|_| sweeps)) {
             loop {
                 let mut tx = Tx::new(&self.state, &self.timers, &self.limits, self.now());
                 let more = chore(&mut tx);
@@ -145,8 +153,10 @@ impl Driver {
             }
         }
         self.commit().await;
-        self.timers.prune(&self.state);
-        self.published.observe();
+        if sweeps {
+            self.timers.prune(&self.state);
+            self.published.observe();
+        }
     }
 
     /// Carries out a step on the driver's own state and adds it to the batch; one that has no room left is committed before.

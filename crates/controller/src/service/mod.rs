@@ -102,6 +102,7 @@ async fn start_in(
         runtime: runtime.clone(),
         batch: Batch::default(),
         standing: Standing::Works,
+        to_sweep: 0,
         reported: false,
     };
     runtime.tasks.spawn("driver", Policy::FATAL_DRAIN, driver.run(requests));

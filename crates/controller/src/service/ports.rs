@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use tailwater_rpc::controller::{
-    AlterConfigs, Caller, Catalog, CommitObjects, ConfigChanges, ConfigOp, CreatePartitions, CreatedTopic,
+    AlterConfigs, Caller, Catalog, CloseStream, CommitObjects, ConfigChanges, ConfigOp, CreatePartitions, CreatedTopic,
     DeleteRecords, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals, Lease, LeaseRef, MetadataUpdate,
     NewTopic, NodeInfo, Nodes, Objects, OpenStream, OpenedStream, PrepareObjects, PreparedObject, ProducerIds,
     RegisterNode, Registration, StreamObjects, StreamUpload, TaskKind, Tasks, Work,
@@ -122,6 +122,20 @@ impl Journals for ControllerService {
     async fn open_streams(&self, caller: Caller, streams: Vec<OpenStream>) -> Result<Vec<Result<OpenedStream>>> {
         self.published
             .read(|state| streams::open_streams(state, caller, &streams))
+    }
+
+    async fn close_streams(&self, caller: Caller, streams: Vec<CloseStream>) -> Result<Vec<Result<()>>> {
+        let mut answers = vec![Ok(()); streams.len()];
+        for step in streams::close_steps(&streams) {
+            let requests: Vec<_> = step.iter().map(|at| streams[*at]).collect();
+            let bytes = size_of_val(&requests[..]);
+            let command = move |tx: &mut Tx<'_>| streams::close(tx, caller, &requests);
+            let closed = self.commands.run("close_streams", bytes, command).await?;
+            for (at, answer) in step.into_iter().zip(closed) {
+                answers[at] = answer;
+            }
+        }
+        Ok(answers)
     }
 
     async fn list_journals(&self) -> Result<Vec<JournalInfo>> {

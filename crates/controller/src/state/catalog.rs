@@ -95,6 +95,8 @@ fn put_partitions(tx: &mut Tx<'_>, topic: TopicId, index: u32, first: StreamId, 
             leader_epoch: LeaderEpoch(0),
             start: Offset::ZERO,
             owners: leader.iter().map(|(node, _)| *node).collect(),
+            closed: Vec::new(),
+            ended: None,
         })
     });
 }
@@ -155,8 +157,14 @@ pub fn allocate_producer_ids(tx: &mut Tx<'_>, caller: Caller) -> Result<Producer
 
 /// Places leaderships over active frontends by what they lead already.
 pub fn frontends(tx: &Tx<'_>) -> Spread<(NodeId, NodeEpoch)> {
+    frontends_but(tx, None)
+}
+
+/// As [`frontends`], without one of them.
+pub fn frontends_but(tx: &Tx<'_>, left_out: Option<NodeId>) -> Spread<(NodeId, NodeEpoch)> {
     let index = tx.state.index();
-    Spread::new(nodes::active_frontends(tx.state).map(|frontend| (frontend, u64::from(index.led(Some(frontend))))))
+    let frontends = nodes::active_frontends(tx.state).filter(|(node, _)| Some(*node) != left_out);
+    Spread::new(frontends.map(|frontend| (frontend, u64::from(index.led(Some(frontend))))))
 }
 
 /// The number of partitions, if the topic may be created.

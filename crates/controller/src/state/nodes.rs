@@ -225,13 +225,25 @@ pub fn heartbeat(tx: &mut Tx<'_>, caller: Caller, request: &Heartbeat) -> Result
     tx.touch(Touch::Heard(node));
     let stops = request.controlled_shutdown;
     let drained = is_drained(tx.state, (node, caller.node_epoch));
-    Ok(set_state(tx, node, |state| match state {
+    let state = set_state(tx, node, |state| match state {
         NodeState::Starting | NodeState::Active | NodeState::ControlledShutdown if stops && drained => {
             NodeState::ShuttingDown
         }
         NodeState::Starting | NodeState::Active if stops => NodeState::ControlledShutdown,
         other => other,
-    }))
+    });
+    if state == NodeState::ShuttingDown {
+        seal_left(tx, (node, caller.node_epoch));
+    }
+    Ok(state)
+}
+
+/// Seals what a frontend that has left in order has open: it leads nothing, so nothing can be appended there any more, and
+/// nobody has to wait until it is silent. One that could give its streams to nobody goes on until it ends.
+fn seal_left(tx: &mut Tx<'_>, registration: (NodeId, NodeEpoch)) {
+    if tx.state.index().led(Some(registration)) == 0 {
+        journals::seal_all_of(tx, registration.0);
+    }
 }
 
 /// Fences nodes whose lease is lost, and moves those that leave along. Answers whether it stopped before the end.
@@ -253,6 +265,7 @@ pub fn expire(tx: &mut Tx<'_>) -> bool {
             }
             NodeState::ControlledShutdown if is_drained(state, registration) => {
                 set_state(tx, id, |_| NodeState::ShuttingDown);
+                seal_left(tx, registration);
             }
             NodeState::ShuttingDown if !node.granted && is_bare(state, id, node) => {
                 set_state(tx, id, |_| NodeState::Gone);

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use prost::Message;
 use tailwater_types::{
-    ClusterId, ControllerEpoch, DeviceEpoch, DeviceId, LeaderEpoch, LeaseEpoch, Lsn, LsnRange, MetadataVersion,
-    NodeEpoch, NodeId, ObjectId, Offset, OffsetRange, StreamId, TaskId, TopicId,
+    ClusterId, ControllerEpoch, DeviceEpoch, DeviceId, JournalId, LeaderEpoch, LeaseEpoch, Lsn, LsnRange,
+    MetadataVersion, NodeEpoch, NodeId, ObjectId, Offset, OffsetRange, StreamId, TaskId, TopicId,
 };
 
 use super::message::{
-    BlockMessage, ClusterMessage, CommitMessage, ConfigMessage, CountersMessage, DeletionMessage, DeviceMessage,
-    EndpointMessage, JournalMessage, MinimumMessage, NodeMessage, ObjectMessage, RegistrationMessage, RowMessage,
-    RunMessage, SliceMessage, SnapshotMessage, TopicMessage,
+    BlockMessage, ClosedMessage, ClusterMessage, CommitMessage, ConfigMessage, CountersMessage, DeletionMessage,
+    DeviceMessage, EndMessage, EndpointMessage, JournalMessage, MinimumMessage, NodeMessage, ObjectMessage,
+    RegistrationMessage, RowMessage, RunMessage, SliceMessage, SnapshotMessage, TopicMessage,
 };
 use super::{
-    ClusterRecord, ConfigOwner, ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalCommit, JournalRecord,
-    JournalState, Key, NodeRecord, NodeState, NodeTier, ObjectLife, ObjectRecord, ObjectSlice, ObjectSnapshot, Record,
-    STREAMS_PER_BLOCK, StreamBlock, StreamRow, TopicRecord, WHAT,
+    ClosedTail, ClusterRecord, ConfigOwner, ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalCommit,
+    JournalRecord, JournalState, Key, NodeRecord, NodeState, NodeTier, ObjectLife, ObjectRecord, ObjectSlice,
+    ObjectSnapshot, Record, STREAMS_PER_BLOCK, StreamBlock, StreamEnd, StreamRow, TopicRecord, WHAT,
 };
 use crate::FormatError;
 
@@ -230,6 +230,11 @@ fn block_message(record: &StreamBlock) -> BlockMessage {
         leader_epoch: row.leader_epoch.0,
         start: row.start.0,
         owners: row.owners.iter().map(|node| node.0).collect(),
+        closed: row.closed.iter().map(closed_message).collect(),
+        ended: row.ended.map(|StreamEnd { leader_epoch, end }| EndMessage {
+            leader_epoch: leader_epoch.0,
+            end: end.0,
+        }),
     };
     BlockMessage {
         rows: record.rows.iter().map(row).collect(),
@@ -249,10 +254,31 @@ fn block(number: u64, message: BlockMessage) -> Result<StreamBlock, FormatError>
             leader_epoch: LeaderEpoch(row.leader_epoch),
             start: Offset(row.start),
             owners: row.owners.into_iter().map(NodeId).collect(),
+            closed: row.closed.into_iter().map(closed).collect(),
+            ended: row.ended.map(|EndMessage { leader_epoch, end }| StreamEnd {
+                leader_epoch: LeaderEpoch(leader_epoch),
+                end: Offset(end),
+            }),
         };
         rows.insert(StreamId(row.stream), value);
     }
     Ok(StreamBlock { rows })
+}
+
+fn closed_message(tail: &ClosedTail) -> ClosedMessage {
+    ClosedMessage {
+        owner: tail.owner.0,
+        journal: tail.journal.0,
+        end: tail.end.0,
+    }
+}
+
+fn closed(message: ClosedMessage) -> ClosedTail {
+    ClosedTail {
+        owner: NodeId(message.owner),
+        journal: JournalId(message.journal),
+        end: Lsn(message.end),
+    }
 }
 
 fn journal_message(record: &JournalRecord) -> JournalMessage {

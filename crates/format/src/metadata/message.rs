@@ -117,6 +117,28 @@ pub struct RowMessage {
     pub start: i64,
     #[prost(uint32, repeated, tag = "7")]
     pub owners: Vec<u32>,
+    #[prost(message, repeated, tag = "8")]
+    pub closed: Vec<ClosedMessage>,
+    #[prost(message, optional, tag = "9")]
+    pub ended: Option<EndMessage>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct ClosedMessage {
+    #[prost(uint32, tag = "1")]
+    pub owner: u32,
+    #[prost(uint64, tag = "2")]
+    pub journal: u64,
+    #[prost(uint64, tag = "3")]
+    pub end: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct EndMessage {
+    #[prost(int32, tag = "1")]
+    pub leader_epoch: i32,
+    #[prost(int64, tag = "2")]
+    pub end: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tailwater_types::{
-    ClusterId, ControllerEpoch, DeviceEpoch, DeviceId, LeaderEpoch, LeaseEpoch, Lsn, LsnRange, MetadataVersion,
-    NodeEpoch, NodeId, ObjectId, Offset, OffsetRange, StreamId, TaskId, TopicId,
+    ClusterId, ControllerEpoch, DeviceEpoch, DeviceId, JournalId, LeaderEpoch, LeaseEpoch, Lsn, LsnRange,
+    MetadataVersion, NodeEpoch, NodeId, ObjectId, Offset, OffsetRange, StreamId, TaskId, TopicId,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +96,25 @@ pub struct StreamRow {
     pub start: Offset,
     /// Every node whose journals may hold records of this stream.
     pub owners: Vec<NodeId>,
+    /// Of owners whose last leadership was closed before the present one: where its records end. At most one an owner.
+    pub closed: Vec<ClosedTail>,
+    /// Where the newest of the closed leaderships ended.
+    pub ended: Option<StreamEnd>,
+}
+
+/// Everything that `owner` has of a stream lies in its journals before `journal`, and in that one below `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClosedTail {
+    pub owner: NodeId,
+    pub journal: JournalId,
+    pub end: Lsn,
+}
+
+/// The leadership of that epoch, and all before it, ended at exactly this offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamEnd {
+    pub leader_epoch: LeaderEpoch,
+    pub end: Offset,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,6 +18,20 @@ fn samples() -> Vec<(Key, Record)> {
         leader_epoch: LeaderEpoch(6),
         start: Offset(70),
         owners: vec![NodeId(1), NodeId(2)],
+        closed: Vec::new(),
+        ended: None,
+    };
+    let moved = StreamRow {
+        closed: vec![ClosedTail {
+            owner: NodeId(2),
+            journal: JournalId(4),
+            end: Lsn(300),
+        }],
+        ended: Some(StreamEnd {
+            leader_epoch: LeaderEpoch(5),
+            end: Offset(85),
+        }),
+        ..row.clone()
     };
     let slice = ObjectSlice {
         stream: StreamId(258),
@@ -88,6 +102,12 @@ fn samples() -> Vec<(Key, Record)> {
             Key::Streams(1),
             Record::Streams(Arc::new(StreamBlock {
                 rows: BTreeMap::from([(StreamId(258), row)]),
+            })),
+        ),
+        (
+            Key::Streams(2),
+            Record::Streams(Arc::new(StreamBlock {
+                rows: BTreeMap::from([(StreamId(513), moved)]),
             })),
         ),
         (
@@ -181,7 +201,7 @@ fn damage_is_found() {
             assert!(Record::decode(key, &bytes[..at]).is_err(), "{key:?} cut at {at}");
         }
     }
-    let (key, record) = samples().swap_remove(6);
+    let (key, record) = samples().swap_remove(7);
     let other = Key::Journal(JournalId(6));
     let error = Record::decode(other, &record.encode(key));
     assert!(matches!(error, Err(FormatError::Checksum { .. })));
@@ -192,14 +212,14 @@ fn damage_is_found() {
 fn a_later_version_is_named() {
     let (key, record) = samples().swap_remove(0);
     let mut bytes = record.encode(key);
-    bytes[0] = 2;
+    bytes[0] = 3;
     let content = bytes.len() - CRC_BYTES;
     let crc = checksum(key, &bytes[..content]);
     bytes[content..].copy_from_slice(&crc.to_be_bytes());
     let expected = FormatError::Version {
         what: WHAT,
-        newest: 1,
-        found: 2,
+        newest: 2,
+        found: 3,
     };
     assert_eq!(Record::decode(key, &bytes), Err(expected));
 }

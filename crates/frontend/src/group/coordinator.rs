@@ -176,6 +176,8 @@ impl Groups {
         let open: Vec<Arc<Partition>> = topic
             .as_ref()
             .map_or_else(Vec::new, |topic| self.inner.partitions.of_topic(topic.info.id));
+        // What is being given away has another coordinator soon, which must not be contradicted.
+        let open: Vec<_> = open.into_iter().filter(|partition| !partition.is_closing()).collect();
         let mut owners = self.inner.owners.write();
         owners.retain(|_, owner| open.iter().any(|partition| Arc::ptr_eq(partition, &owner.partition)));
         for partition in open {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_rpc::Error;
+use tailwater_rpc::controller::NodeState;
 use tailwater_rpc::wal::WalDirectory;
 use tokio::sync::watch;
 
@@ -20,6 +21,8 @@ use crate::session::Session;
 
 const OPEN_FIRST: Duration = Duration::from_millis(10);
 const OPEN_MAX: Duration = Duration::from_secs(1);
+/// How long a journal's end waits for the controller to say how this node stands.
+const STANDING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The open journal, if there is one.
 pub type Current = watch::Receiver<Option<Arc<Journal>>>;
@@ -60,12 +63,19 @@ impl Keeper {
             tracing::info!(journal = %journal.id(), device = %journal.device(), "journal opened");
             self.current.send_replace(Some(journal.clone()));
             let cause = journal.run(progress).await;
-            tracing::warn!(journal = %journal.id(), error = %cause, "journal ended, leaderships over it end");
             self.current.send_replace(None);
             // Fenced, or only this journal sealed? If the node is, this stops the process.
-            if let Err(error) = self.session.heartbeat().await {
-                tracing::debug!(%error, "heartbeat failed");
+            let clock = self.session.clock();
+            match clock.timeout(STANDING_TIMEOUT, self.session.heartbeat()).await {
+                // It was sealed since this node has left in order; there is nothing to be written any more.
+                Ok(Ok(NodeState::ShuttingDown)) => {
+                    tracing::debug!(journal = %journal.id(), "journal was sealed");
+                    return std::future::pending().await;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "heartbeat failed"),
+                Ok(Ok(_)) | Err(_) => {}
             }
+            tracing::warn!(journal = %journal.id(), error = %cause, "journal ended, leaderships over it end");
         }
     }
 

@@ -227,7 +227,7 @@ impl Journal {
         loop {
             let lost = self.run_attached(&mut progress).await;
             if !is_passing(&lost) {
-                return self.end(lost);
+                return self.finish(lost);
             }
             tracing::info!(journal = %self.id, error = %lost, "the WAL went away, attaching again");
             retry.reset();
@@ -235,7 +235,7 @@ impl Journal {
                 match self.reattach().await {
                     Ok(again) => break again,
                     Err(error) if is_passing(&error) => retry.wait().await,
-                    Err(error) => return self.end(error),
+                    Err(error) => return self.finish(error),
                 }
             };
         }
@@ -371,13 +371,24 @@ impl Journal {
     }
 
     /// From now on nothing is appended and nobody waits for credit.
-    fn end(&self, error: Error) -> Error {
+    fn finish(&self, error: Error) -> Error {
         self.credit.close();
         let mut state = self.state.lock();
         state.ended = true;
         state.sender = None;
         state.writer.clear();
         error
+    }
+
+    /// An LSN above everything that was appended so far.
+    pub(crate) fn end(&self) -> Lsn {
+        self.state.lock().writer.end()
+    }
+
+    /// Everything below is durable; `None` once the journal has ended.
+    pub(crate) fn durable(&self) -> Option<Lsn> {
+        let state = self.state.lock();
+        (!state.ended).then(|| state.writer.commit())
     }
 
     /// Whether everything that was appended is committed.

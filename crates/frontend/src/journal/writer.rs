@@ -87,6 +87,15 @@ impl<T> Writer<T> {
         self.in_flight.front().map_or(self.next, |oldest| oldest.entry.lsn())
     }
 
+    /// An LSN above everything that was pushed: what is pending becomes one entry.
+    pub fn end(&self) -> Lsn {
+        if self.pending.is_empty() {
+            self.next
+        } else {
+            self.next.next()
+        }
+    }
+
     pub fn in_flight_bytes(&self) -> usize {
         self.in_flight_bytes
     }

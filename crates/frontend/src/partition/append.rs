@@ -74,6 +74,17 @@ pub enum AppendError {
     Refused(#[from] Refusal),
 }
 
+impl AppendError {
+    /// Why a slice of `bytes` has no credit.
+    pub(super) fn of(none: NoCredit, bytes: usize) -> Self {
+        match none {
+            NoCredit::TimedOut => Self::TimedOut,
+            NoCredit::Ended => Self::NotLeader,
+            NoCredit::TooLarge => Self::TooLarge { bytes },
+        }
+    }
+}
+
 /// An append, or the repeat of one, that waits for the high watermark to reach `end`.
 pub(super) struct PendingAck {
     end: Offset,
@@ -108,19 +119,21 @@ impl Partition {
     /// [`AppendError`], before anything has happened.
     pub async fn append(self: &Arc<Self>, append: Append) -> Result<Appended, AppendError> {
         let bytes = append.batch.len();
-        let credit = self.journal.reserve(bytes, append.deadline).await;
-        let credit = credit.map_err(|none| match none {
-            NoCredit::TimedOut => AppendError::TimedOut,
-            NoCredit::Ended => AppendError::NotLeader,
-            NoCredit::TooLarge => AppendError::TooLarge { bytes },
-        })?;
-        self.append_now(append, credit)
+        loop {
+            self.taking(append.deadline).await?;
+            let credit = self.journal.reserve(bytes, append.deadline).await;
+            let credit = credit.map_err(|none| AppendError::of(none, bytes))?;
+            // It may have begun to be given away while this was waiting.
+            if !self.is_closing() {
+                return self.append_now(append, credit);
+            }
+        }
     }
 
     fn append_now(self: &Arc<Self>, append: Append, credit: Reservation) -> Result<Appended, AppendError> {
         let now_ms = self.services.clock.wall_ms();
         let mut state = self.state.lock();
-        if self.has_ended() {
+        if self.has_ended() || self.is_closing() {
             return Err(AppendError::NotLeader);
         }
         match state.log.check(&append.header) {
@@ -222,6 +235,11 @@ impl Partition {
         let Ok(Some(credit)) = self.journal.try_reserve(length) else {
             return;
         };
+        self.append_snapshot(state, credit);
+    }
+
+    /// Writes the state down, with credit for its bytes.
+    pub(super) fn append_snapshot(self: &Arc<Self>, state: &mut State, credit: Reservation) {
         let bytes = state.log.encode_snapshot();
         let end = state.log.end();
         let crc = crc32c::crc32c(&bytes);

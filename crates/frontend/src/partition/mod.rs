@@ -6,6 +6,7 @@
 //! that has ended acknowledges nothing.
 
 mod append;
+mod close;
 mod locate;
 mod open;
 mod read;
@@ -24,9 +25,11 @@ use parking_lot::Mutex;
 use tailwater_log::PartitionState;
 use tailwater_rpc::controller::{DeleteRecords, Objects};
 use tailwater_rpc::wal::WalDirectory;
+use tailwater_runtime::clock::Instant;
 use tailwater_runtime::{Clock, Random, ZstdPool};
 use tailwater_store::ObjectReader;
 use tailwater_types::{LeaderEpoch, Offset, StreamId, TopicId};
+use tokio::sync::Notify;
 
 use crate::cache::{CachedTail, TailCache};
 use crate::journal::Journal;
@@ -59,6 +62,10 @@ pub struct Partition {
     /// Where the log begins, once it has been moved here: the view may not show it yet.
     deleted_to: AtomicI64,
     ended: AtomicBool,
+    /// Being given away, or given away already: takes no batches. Written under `state`'s lock only.
+    closing: AtomicBool,
+    /// Told when the leadership ends, or takes batches again.
+    intake: Notify,
     state: Mutex<State>,
     objects: Mutex<KnownObjects>,
 }
@@ -88,6 +95,8 @@ struct State {
     times: TimeIndex,
     /// Bytes appended since the last snapshot slice.
     since_snapshot_bytes: usize,
+    /// When it ceased to take batches.
+    closing_since: Option<Instant>,
 }
 
 /// What an opening has found: where a leadership begins.
@@ -117,6 +126,7 @@ impl Partition {
             segments,
             times: opening.times,
             since_snapshot_bytes: opening.since_snapshot_bytes,
+            closing_since: None,
         };
         Self {
             topic: opening.topic,
@@ -130,6 +140,8 @@ impl Partition {
             high_watermark: AtomicI64::new(end.0),
             deleted_to: AtomicI64::new(0),
             ended: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            intake: Notify::new(),
             state: Mutex::new(state),
             objects: Mutex::default(),
         }
@@ -209,6 +221,7 @@ impl Partition {
         state.waiters.wake_all();
         self.tail.restart();
         drop(state);
+        self.intake.notify_waiters();
         drop(pending);
     }
 }

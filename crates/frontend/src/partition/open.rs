@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use tailwater_format::entry::SliceKind;
 use tailwater_log::{LogError, PartitionState, Pass, Scanner};
 use tailwater_rpc::Error;
-use tailwater_rpc::controller::{OpenStream, OpenedStream, PartitionInfo, SnapshotAt, StreamTail};
+use tailwater_rpc::controller::{ClosedAt, OpenStream, OpenedStream, PartitionInfo, SnapshotAt, StreamTail};
 use tailwater_rpc::wal::{ReadJournal, ScannedEntry, ScannedSlice, WalDirectory};
 use tailwater_types::{JournalId, Outcome, StreamId};
 
@@ -37,6 +37,14 @@ pub(super) enum OpenError {
     Store(#[from] tailwater_store::StoreError),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error(
+        "the leadership of epoch {} ended at {}, but what follows it begins at {found}: records are missing or too many",
+        closed.leader_epoch, closed.end
+    )]
+    WrongEnd {
+        closed: ClosedAt,
+        found: tailwater_types::Offset,
+    },
     #[error("snapshot is exact at {found}, the stream is uploaded to {uploaded}")]
     Snapshot {
         found: tailwater_types::Offset,
@@ -49,6 +57,8 @@ struct Scan {
     assigned: Assigned,
     scanner: Option<Scanner>,
     tails: Vec<StreamTail>,
+    /// Where a leadership ended, if any that is still known of did in order.
+    closed: Option<ClosedAt>,
     segments: Vec<Segment>,
     times: TimeIndex,
     scanned_bytes: usize,
@@ -99,6 +109,7 @@ async fn begin(assigned: Assigned, answer: Result<OpenedStream, Error>, services
         assigned,
         scanner: None,
         tails: Vec::new(),
+        closed: None,
         segments: Vec::new(),
         times: TimeIndex::default(),
         scanned_bytes: 0,
@@ -108,6 +119,7 @@ async fn begin(assigned: Assigned, answer: Result<OpenedStream, Error>, services
     let restored = match answer {
         Ok(opened) => {
             scan.tails = opened.tails.clone();
+            scan.closed = opened.closed.filter(|closed| closed.end >= opened.start);
             restore(&opened, services).await
         }
         Err(error) => Err(error.into()),
@@ -288,6 +300,8 @@ impl Scan {
         if let Some(error) = self.failed {
             return Err(error);
         }
+        let log = self.opened.expect("a scan that didn't fail has ended");
+        check_end(&log, self.closed)?;
         let info = self.assigned.info;
         let opening = Opening {
             topic: info.topic,
@@ -295,11 +309,25 @@ impl Scan {
             index: info.index,
             stream: info.stream,
             leader_epoch: info.leader_epoch,
-            log: self.opened.expect("a scan that didn't fail has ended"),
+            log,
             segments: self.segments,
             times: self.times,
             since_snapshot_bytes: self.scanned_bytes,
         };
         Ok(Partition::new(opening, journal, services))
     }
+}
+
+/// What a leadership that was closed has, and what later ones have added, must be there to the offset.
+fn check_end(log: &PartitionState, closed: Option<ClosedAt>) -> Result<(), OpenError> {
+    let Some(closed) = closed else { return Ok(()) };
+    let mut later = log
+        .leader_epochs()
+        .iter()
+        .filter(|start| start.epoch > closed.leader_epoch);
+    let found = later.next().map_or(log.end(), |start| start.start);
+    if found == closed.end {
+        return Ok(());
+    }
+    Err(OpenError::WrongEnd { closed, found })
 }

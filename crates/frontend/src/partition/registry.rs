@@ -23,6 +23,8 @@ use crate::view::Snapshot;
 
 const RETRY_MS: u64 = 20;
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// What another node, or the controller, is about to finish isn't waited for long.
+const PASSING_RETRY_MAX: Duration = Duration::from_millis(200);
 /// Streams that one request opens: bounds what one scan keeps in memory.
 const OPEN_AT_ONCE: usize = 1024;
 
@@ -108,7 +110,25 @@ impl Partitions {
         range.map(|(_, partition)| partition.clone()).collect()
     }
 
-    /// Told after each change of which partitions are open here. Slow receivers miss some changes and see the last: what to
+    /// Those that take batches: open, and not being given away.
+    pub(super) fn taking(&self) -> Vec<Arc<Partition>> {
+        let led = self.inner.led.read();
+        led.values()
+            .filter(|partition| !partition.is_closing())
+            .cloned()
+            .collect()
+    }
+
+    /// How many partitions are open here.
+    pub fn count(&self) -> usize {
+        self.inner.led.read().len()
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.inner.session
+    }
+
+    /// Told after each change of which partitions are open here, and of which of them take batches. Slow receivers miss some changes and see the last: what to
     /// do follows from comparing [`Partitions::of_topic`] with what was there before, by [`Arc::ptr_eq`].
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
@@ -266,10 +286,6 @@ impl Partitions {
         self.inner.services.metrics.open_failures.inc();
         let clock = self.inner.session.clock();
         let attempts = opening.failed.get(&key).map_or(0, |failure| failure.attempts) + 1;
-        let pause = Duration::from_millis(RETRY_MS << attempts.min(10)).min(RETRY_MAX);
-        let jitter = self.inner.session.random().jitter(pause / 4);
-        let retry_at = clock.now() + pause + jitter;
-        opening.failed.insert(key, Failure { attempts, retry_at });
         let (topic, partition) = key;
         // Something that another node, or the controller, is about to finish.
         let passing = match error {
@@ -281,6 +297,11 @@ impl Partitions {
             }
             _ => false,
         };
+        let most = if passing { PASSING_RETRY_MAX } else { RETRY_MAX };
+        let pause = Duration::from_millis(RETRY_MS << (attempts - 1).min(10)).min(most);
+        let jitter = self.inner.session.random().jitter(pause / 4);
+        let retry_at = clock.now() + pause + jitter;
+        opening.failed.insert(key, Failure { attempts, retry_at });
         if passing {
             tracing::debug!(%topic, partition, %error, "not to be opened yet");
         } else if attempts == 1 {
@@ -319,7 +340,7 @@ impl Partitions {
         metrics.opening.set(opening as i64);
     }
 
-    fn changed(&self) {
+    pub(super) fn changed(&self) {
         self.inner.changes.send_modify(|count| *count += 1);
     }
 }

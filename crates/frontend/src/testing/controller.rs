@@ -1,6 +1,6 @@
 //! A controller in memory: metadata that a test changes, and whatever follows for a frontend.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tailwater_rpc::controller::{
-    AlterConfigs, Caller, Catalog, CommitObjects, ConfigInfo, ConfigResource, CreatePartitions, CreatedTopic,
-    DeleteRecords, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals, Lease, LeaseRef, MetadataChange,
-    MetadataUpdate, NewTopic, NodeInfo, NodeState, Nodes, ObjectSlice, Objects, OpenStream, OpenedStream,
-    PartitionInfo, PrepareObjects, PreparedObject, ProducerIds, RegisterNode, Registration, SnapshotAt, StreamObjects,
-    StreamProgress, StreamTail, StreamUpload, TaskKind, Tasks, Tier, TopicInfo, Work,
+    AlterConfigs, Caller, Catalog, CloseStream, ClosedAt, CommitObjects, ConfigInfo, ConfigResource, CreatePartitions,
+    CreatedTopic, DeleteRecords, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals, Lease, LeaseRef,
+    MetadataChange, MetadataUpdate, NewTopic, NodeInfo, NodeState, Nodes, ObjectSlice, Objects, OpenStream,
+    OpenedStream, PartitionInfo, PrepareObjects, PreparedObject, ProducerIds, RegisterNode, Registration, SnapshotAt,
+    StreamObjects, StreamProgress, StreamTail, StreamUpload, TaskKind, Tasks, Tier, TopicInfo, Work,
 };
 use tailwater_rpc::{Error, Result, Stream};
 use tailwater_types::{
     ClusterId, ControllerEpoch, DeviceEpoch, DeviceId, JournalId, LeaderEpoch, Lsn, LsnRange, MetadataVersion,
-    NodeEpoch, NodeId, ObjectId, Offset, StreamId, TopicId,
+    NodeEpoch, NodeId, ObjectId, Offset, Outcome, StreamId, TopicId,
 };
 use tokio::sync::broadcast;
 
@@ -37,14 +37,24 @@ struct Inner {
     topics: BTreeMap<TopicId, TopicInfo>,
     streams: BTreeMap<StreamId, FakeStream>,
     configs: BTreeMap<ConfigResource, BTreeMap<String, String>>,
-    /// With the ends of those that are sealed.
-    journals: BTreeMap<JournalId, Option<Lsn>>,
+    journals: BTreeMap<JournalId, FakeJournal>,
     /// Below it a journal is in objects.
     trims: BTreeMap<JournalId, Lsn>,
-    node_epoch: NodeEpoch,
+    node_epochs: BTreeMap<NodeId, NodeEpoch>,
     /// Whether nodes are told that they are fenced.
     fences: bool,
+    /// Whether what is said of streams' ends is carried out without an answer that tells so.
+    loses_answers: bool,
+    /// Whether it is refused for now.
+    closes_nothing: bool,
+    closes: usize,
     next_id: u64,
+}
+
+struct FakeJournal {
+    owner: NodeId,
+    /// Set once it is sealed.
+    end: Option<Lsn>,
 }
 
 struct FakeStream {
@@ -52,6 +62,9 @@ struct FakeStream {
     progress: StreamProgress,
     snapshot: Option<SnapshotAt>,
     objects: Vec<ObjectSlice>,
+    owners: BTreeSet<NodeId>,
+    closed: BTreeMap<NodeId, (JournalId, Lsn)>,
+    ended: Option<ClosedAt>,
 }
 
 impl FakeController {
@@ -96,11 +109,40 @@ impl FakeController {
     /// Gives a partition to another leader, or a new epoch to the same.
     pub fn move_to(&self, stream: StreamId, leader: u32) {
         let mut inner = self.inner.lock();
-        let partition = &mut inner.streams.get_mut(&stream).expect("it exists").partition;
-        partition.leader = Some(NodeId(leader));
-        partition.leader_epoch = partition.leader_epoch.next();
-        let changes = vec![MetadataChange::Partition(partition.clone())];
+        let stream = inner.streams.get_mut(&stream).expect("it exists");
+        stream.lead(Some(NodeId(leader)));
+        let changes = vec![MetadataChange::Partition(stream.partition.clone())];
         self.publish(&mut inner, changes);
+    }
+
+    /// What is said of streams' ends is carried out from now on, but the answers are lost; or no longer.
+    pub fn lose_answers(&self, loses: bool) {
+        self.inner.lock().loses_answers = loses;
+    }
+
+    /// No stream's end is taken from now on, or again.
+    pub fn close_nothing(&self, nothing: bool) {
+        self.inner.lock().closes_nothing = nothing;
+    }
+
+    /// How often streams' ends were said.
+    pub fn closes(&self) -> usize {
+        self.inner.lock().closes
+    }
+
+    pub fn leader(&self, stream: StreamId) -> Option<NodeId> {
+        self.inner.lock().streams[&stream].partition.leader
+    }
+
+    /// Claims of a stream that a leadership of it ended elsewhere than it did.
+    pub fn set_ended(&self, stream: StreamId, ended: ClosedAt) {
+        let mut inner = self.inner.lock();
+        inner.streams.get_mut(&stream).expect("it exists").ended = Some(ended);
+    }
+
+    /// Where a stream's newest closed leadership ended.
+    pub fn ended(&self, stream: StreamId) -> Option<ClosedAt> {
+        self.inner.lock().streams[&stream].ended
     }
 
     pub fn stream(&self, topic: TopicId, index: i32) -> StreamId {
@@ -132,7 +174,8 @@ impl FakeController {
     }
 
     pub fn set_sealed(&self, journal: JournalId, end: Lsn) {
-        self.inner.lock().journals.insert(journal, Some(end));
+        let mut inner = self.inner.lock();
+        inner.journals.get_mut(&journal).expect("it was created").end = Some(end);
     }
 
     pub fn fence(&self) {
@@ -157,14 +200,54 @@ impl FakeController {
         if inner.fences {
             return Err(Error::NodeFenced { node: caller.node });
         }
-        if caller.node_epoch != inner.node_epoch {
+        let registered = inner.node_epochs.get(&caller.node).copied().unwrap_or_default();
+        if caller.node_epoch != registered {
             return Err(Error::NodeEpochStale {
                 node: caller.node,
                 carried: caller.node_epoch,
-                registered: inner.node_epoch,
+                registered,
             });
         }
         Ok(())
+    }
+}
+
+impl FakeStream {
+    fn lead(&mut self, leader: Option<NodeId>) {
+        self.partition.leader = leader;
+        self.partition.leader_epoch = self.partition.leader_epoch.next();
+        self.owners.extend(leader);
+    }
+
+    fn close(&mut self, caller: Caller, request: CloseStream, next: Option<NodeId>) -> Result<()> {
+        let ended = Some(ClosedAt {
+            leader_epoch: request.leader_epoch,
+            end: request.end,
+        });
+        if self.ended == ended {
+            return Ok(());
+        }
+        let led = (self.partition.leader, self.partition.leader_epoch);
+        if led != (Some(caller.node), request.leader_epoch) {
+            return Err(Error::StreamFenced { stream: request.stream });
+        }
+        self.ended = ended;
+        self.closed.insert(caller.node, (request.journal, request.journal_end));
+        self.lead(next);
+        Ok(())
+    }
+
+    /// Of journal `id`, the end of what may be the stream's.
+    fn tail(&self, caller: NodeId, id: JournalId, journal: &FakeJournal) -> Result<Lsn> {
+        let stream = self.partition.stream;
+        match (journal.end, self.closed.get(&journal.owner)) {
+            _ if !self.owners.contains(&journal.owner) => Ok(Lsn::ZERO),
+            (Some(end), _) => Ok(end),
+            (None, Some((closed, end))) if *closed == id => Ok(*end),
+            (None, Some((closed, _))) if *closed < id => Ok(Lsn::ZERO),
+            (None, None) if journal.owner == caller => Ok(Lsn::ZERO),
+            _ => Err(Error::StreamNotClosed { stream }),
+        }
     }
 }
 
@@ -193,9 +276,25 @@ impl Inner {
             progress,
             snapshot: None,
             objects: Vec::new(),
+            owners: BTreeSet::from([NodeId(1)]),
+            closed: BTreeMap::new(),
+            ended: None,
         };
         self.streams.insert(stream, stream_state);
         changes
+    }
+
+    /// Seals whatever a node has open.
+    fn seal_all_of(&mut self, node: NodeId, wal: &FakeWal) {
+        let open = |(_, journal): &(&JournalId, &mut FakeJournal)| journal.owner == node && journal.end.is_none();
+        for (id, journal) in self.journals.iter_mut().filter(open) {
+            journal.end = Some(wal.seal_now(*id));
+        }
+    }
+
+    fn others(&self, node: NodeId) -> Option<NodeId> {
+        let mut active = self.nodes.values().filter(|info| info.state == NodeState::Active);
+        active.find(|info| info.node != node).map(|info| info.node)
     }
 
     fn snapshot(&self) -> MetadataUpdate {
@@ -223,22 +322,15 @@ impl Inner {
 impl Nodes for FakeController {
     async fn register(&self, request: RegisterNode) -> Result<Registration> {
         let mut inner = self.inner.lock();
-        inner.node_epoch = inner.node_epoch.next();
+        let epoch = inner.node_epochs.entry(request.node).or_default();
+        *epoch = epoch.next();
+        let epoch = *epoch;
         // What an older epoch left open is sealed.
-        let open: Vec<JournalId> = inner
-            .journals
-            .iter()
-            .filter(|(_, end)| end.is_none())
-            .map(|(id, _)| *id)
-            .collect();
-        for journal in open {
-            let end = self.wal.seal_now(journal);
-            inner.journals.insert(journal, Some(end));
-        }
+        inner.seal_all_of(request.node, &self.wal);
         let info = NodeInfo {
             node: request.node,
             tier: Tier::Frontend,
-            epoch: inner.node_epoch,
+            epoch,
             state: NodeState::Active,
             endpoints: request.endpoints,
             address: None,
@@ -249,7 +341,7 @@ impl Nodes for FakeController {
         Ok(Registration {
             cluster: ClusterId::from_random(9),
             controller_epoch: ControllerEpoch(1),
-            node_epoch: inner.node_epoch,
+            node_epoch: epoch,
             device_epoch: None,
         })
     }
@@ -258,11 +350,28 @@ impl Nodes for FakeController {
         unused()
     }
 
-    async fn heartbeat(&self, caller: Caller, _: Heartbeat) -> Result<HeartbeatAnswer> {
+    async fn heartbeat(&self, caller: Caller, request: Heartbeat) -> Result<HeartbeatAnswer> {
         self.check(caller)?;
+        let mut inner = self.inner.lock();
+        let mut led = inner.streams.values().map(|stream| stream.partition.leader);
+        let leads = led.any(|leader| leader == Some(caller.node));
+        let state = match request.controlled_shutdown {
+            false => NodeState::Active,
+            true if leads && inner.others(caller.node).is_some() => NodeState::ControlledShutdown,
+            true => NodeState::ShuttingDown,
+        };
+        let info = inner.nodes.get_mut(&caller.node).expect("it is registered");
+        if info.state != state {
+            info.state = state;
+            let changes = vec![MetadataChange::Node(info.clone())];
+            self.publish(&mut inner, changes);
+        }
+        if state == NodeState::ShuttingDown && !leads {
+            inner.seal_all_of(caller.node, &self.wal);
+        }
         Ok(HeartbeatAnswer {
             controller_epoch: ControllerEpoch(1),
-            state: NodeState::Active,
+            state,
         })
     }
 
@@ -361,7 +470,12 @@ impl Journals for FakeController {
         self.check(caller)?;
         let mut inner = self.inner.lock();
         let journal = JournalId(inner.journals.len() as u64 + 1);
-        inner.journals.insert(journal, None);
+        inner.seal_all_of(caller.node, &self.wal);
+        let opened = FakeJournal {
+            owner: caller.node,
+            end: None,
+        };
+        inner.journals.insert(journal, opened);
         Ok(JournalGrant {
             journal,
             ensemble: vec![self.wal.device],
@@ -373,33 +487,59 @@ impl Journals for FakeController {
     async fn open_streams(&self, caller: Caller, streams: Vec<OpenStream>) -> Result<Vec<Result<OpenedStream>>> {
         self.check(caller)?;
         let inner = self.inner.lock();
-        let tails: Vec<StreamTail> = inner
-            .journals
-            .iter()
-            .filter_map(|(journal, end)| {
-                let trim = inner.trims.get(journal).copied().unwrap_or_default();
-                Some(StreamTail {
-                    journal: *journal,
-                    ensemble: vec![self.wal.device],
-                    range: LsnRange::new(trim, (*end)?),
-                })
-            })
-            .collect();
         let answer = |open: OpenStream| {
             let stream = inner.streams.get(&open.stream);
             let stream = stream.ok_or_else(|| Error::NotFound("stream".to_owned()))?;
-            if stream.partition.leader_epoch != open.leader_epoch {
+            let led = (stream.partition.leader, stream.partition.leader_epoch);
+            if led != (Some(caller.node), open.leader_epoch) {
                 return Err(Error::StreamFenced { stream: open.stream });
+            }
+            let mut tails = Vec::new();
+            for (id, journal) in &inner.journals {
+                let trim = inner.trims.get(id).copied().unwrap_or_default();
+                let end = stream.tail(caller.node, *id, journal)?;
+                if end > trim {
+                    tails.push(StreamTail {
+                        journal: *id,
+                        ensemble: vec![self.wal.device],
+                        range: LsnRange::new(trim, end),
+                    });
+                }
             }
             Ok(OpenedStream {
                 stream: open.stream,
                 start: stream.progress.start,
                 uploaded: stream.progress.uploaded,
                 snapshot: stream.snapshot.clone(),
-                tails: tails.clone(),
+                tails,
+                closed: stream.ended,
             })
         };
         Ok(streams.into_iter().map(answer).collect())
+    }
+
+    async fn close_streams(&self, caller: Caller, streams: Vec<CloseStream>) -> Result<Vec<Result<()>>> {
+        self.check(caller)?;
+        let mut inner = self.inner.lock();
+        inner.closes += 1;
+        if inner.closes_nothing {
+            return Err(Error::Throttled("not now".to_owned()));
+        }
+        let next = inner.others(caller.node);
+        let (mut answers, mut changes) = (Vec::new(), Vec::new());
+        for request in streams {
+            let stream = inner.streams.get_mut(&request.stream).expect("it exists");
+            answers.push(stream.close(caller, request, next));
+            changes.push(MetadataChange::Partition(stream.partition.clone()));
+        }
+        self.publish(&mut inner, changes);
+        if inner.loses_answers {
+            return Err(Error::Unavailable {
+                detail: "the answer is lost".to_owned(),
+                outcome: Outcome::Unknown,
+            });
+        }
+        Ok(answers)
     }
 
     async fn list_journals(&self) -> Result<Vec<JournalInfo>> {

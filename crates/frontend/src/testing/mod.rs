@@ -50,7 +50,7 @@ impl Fixture {
         let controller = FakeController::new(wal.clone());
         let runtime = runtime();
         let storage = memory(&runtime);
-        let data = start_data(config, &controller, &wal, &storage, &runtime).await;
+        let data = start_data(config, 1, &controller, &wal, &storage, &runtime).await;
         Self {
             wal,
             controller,
@@ -69,7 +69,16 @@ impl Fixture {
         stopped.expect("tasks end");
         self.runtime = runtime();
         let config = self.data.config.clone();
-        self.data = start_data(config, &self.controller, &self.wal, &self.storage, &self.runtime).await;
+        self.data = start_data(config, 1, &self.controller, &self.wal, &self.storage, &self.runtime).await;
+    }
+
+    /// Another frontend of the cluster, with a journal that is open.
+    pub async fn another(&self, node: u32) -> Data {
+        let config = self.data.config.clone();
+        let data = start_data(config, node, &self.controller, &self.wal, &self.storage, &runtime()).await;
+        let settled = tokio::time::timeout(Duration::from_secs(60), data.partitions.settled());
+        settled.await.expect("its journal opens");
+        data
     }
 
     /// A topic of one partition, open.
@@ -79,19 +88,7 @@ impl Fixture {
     }
 
     pub async fn opened(&self, topic: TopicId, index: i32) -> Arc<Partition> {
-        let opened = tokio::time::timeout(Duration::from_secs(60), self.wait_opened(topic, index));
-        opened.await.expect("it opens")
-    }
-
-    async fn wait_opened(&self, topic: TopicId, index: i32) -> Arc<Partition> {
-        let mut changes = self.data.partitions.changes();
-        loop {
-            changes.borrow_and_update();
-            if let Ok(partition) = self.data.partitions.get(topic, index) {
-                return partition;
-            }
-            changes.changed().await.expect("the registry lives");
-        }
+        opened_at(&self.data, topic, index).await
     }
 
     /// Uploads everything durable of a journal below `to` as one object, and trims the journal.
@@ -166,15 +163,33 @@ impl Fixture {
     }
 }
 
+/// The partition, as soon as it is open there.
+pub(crate) async fn opened_at(data: &Data, topic: TopicId, index: i32) -> Arc<Partition> {
+    let wait = async {
+        let mut changes = data.partitions.changes();
+        loop {
+            changes.borrow_and_update();
+            if let Ok(partition) = data.partitions.get(topic, index) {
+                return partition;
+            }
+            changes.changed().await.expect("the registry lives");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait)
+        .await
+        .expect("it opens")
+}
+
 async fn start_data(
     config: Config,
+    node: u32,
     controller: &FakeController,
     wal: &FakeWal,
     storage: &Arc<dyn ObjectStorage>,
     runtime: &Runtime,
 ) -> Data {
     let identity = Identity {
-        node: NodeId(1),
+        node: NodeId(node),
         endpoints: vec![Endpoint {
             listener: "PLAINTEXT".to_owned(),
             host: "localhost".to_owned(),

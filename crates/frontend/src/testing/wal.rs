@@ -89,7 +89,7 @@ impl FakeWal {
     pub fn seal_now(&self, journal: JournalId) -> Lsn {
         let mut inner = self.inner.lock();
         let journal_id = journal;
-        let journal = inner.journals.get_mut(&journal).expect("it was opened");
+        let journal = inner.journals.entry(journal).or_insert_with(Journal::new);
         journal.sealed = true;
         journal.entries.truncate(journal.durable);
         journal.fail(Error::JournalFenced { journal: journal_id });
@@ -149,6 +149,18 @@ impl Inner {
 }
 
 impl Journal {
+    fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            durable: 0,
+            trim: Lsn::ZERO,
+            trimmed_at: MetadataVersion::default(),
+            sealed: false,
+            sent_cost: 0,
+            attached: None,
+        }
+    }
+
     fn fail(&mut self, error: Error) {
         if let Some(attached) = self.attached.take() {
             attached.send_modify(|state| state.failed = Some(error));
@@ -206,15 +218,7 @@ impl Wal for FakeWal {
     async fn open_journal(&self, request: OpenJournal) -> Result<AppendStream> {
         let mut inner = self.inner.lock();
         let window = inner.window_bytes;
-        let journal = inner.journals.entry(request.journal).or_insert_with(|| Journal {
-            entries: Vec::new(),
-            durable: 0,
-            trim: Lsn::ZERO,
-            trimmed_at: MetadataVersion::default(),
-            sealed: false,
-            sent_cost: 0,
-            attached: None,
-        });
+        let journal = inner.journals.entry(request.journal).or_insert_with(Journal::new);
         if journal.sealed {
             return Err(Error::JournalFenced {
                 journal: request.journal,

@@ -21,6 +21,16 @@ pub trait Journals: Send + Sync {
     /// [`crate::Error::StreamNotClosed`] while a journal that may hold its tail isn't sealed, [`crate::Error::NotFound`].
     async fn open_streams(&self, caller: Caller, streams: Vec<OpenStream>) -> Result<Vec<Result<OpenedStream>>>;
 
+    /// Gives streams away that the caller leads: it takes no more batches of them, every append has its outcome, and a snapshot
+    /// slice is durable. Each gets another leader with a higher leader epoch, if there is another frontend. An error for one
+    /// concerns that one only; a repeat after success answers as the first did.
+    ///
+    /// # Errors
+    /// Of one stream: [`crate::Error::StreamFenced`] if the epoch isn't exactly the assigned one,
+    /// [`crate::Error::JournalFenced`] if the journal isn't open any more, [`crate::Error::Invalid`] for one of another node or an
+    /// end below what is uploaded, [`crate::Error::NotFound`].
+    async fn close_streams(&self, caller: Caller, streams: Vec<CloseStream>) -> Result<Vec<Result<()>>>;
+
     /// All journals that are not gone.
     async fn list_journals(&self) -> Result<Vec<JournalInfo>>;
 }
@@ -40,6 +50,18 @@ pub struct OpenStream {
     pub leader_epoch: LeaderEpoch,
 }
 
+/// A leadership that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseStream {
+    pub stream: StreamId,
+    pub leader_epoch: LeaderEpoch,
+    /// Where the log ends exactly.
+    pub end: Offset,
+    /// The caller's open journal; everything that it has of the stream lies below `journal_end`, and is durable.
+    pub journal: JournalId,
+    pub journal_end: Lsn,
+}
+
 /// Where a stream's data and state lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenedStream {
@@ -49,8 +71,18 @@ pub struct OpenedStream {
     pub uploaded: Offset,
     /// The snapshot that is exact at `uploaded`; `None` while nothing has been uploaded.
     pub snapshot: Option<SnapshotAt>,
-    /// Sealed journals that may hold what lies behind `uploaded`, in the order in which they were opened.
+    /// Journals that may hold what lies behind `uploaded`, in the order in which they were opened.
     pub tails: Vec<StreamTail>,
+    /// The newest leadership that was closed. What a later one has written begins at exactly its end; if none has written
+    /// anything, the log ends there.
+    pub closed: Option<ClosedAt>,
+}
+
+/// The leadership of that epoch, and all before it, ended at exactly this offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClosedAt {
+    pub leader_epoch: LeaderEpoch,
+    pub end: Offset,
 }
 
 /// Where in object storage a snapshot lies.
@@ -65,7 +97,8 @@ pub struct SnapshotAt {
     pub crc: u32,
 }
 
-/// A sealed journal and what of it is still there: `[trim, sealed end)`.
+/// A journal and what of it is still there and may hold something of the stream: from its trim LSN to where it was sealed, or
+/// to what its owner had in it when it closed the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamTail {
     pub journal: JournalId,

@@ -3,6 +3,7 @@
 mod commits;
 mod history;
 mod leases;
+mod moves;
 mod registration;
 mod settings;
 mod topics;
@@ -11,8 +12,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tailwater_format::metadata::{Key, Record};
-use tailwater_rpc::Result;
 use tailwater_rpc::controller::*;
+use tailwater_rpc::{Error, Result};
 use tailwater_runtime::Clock;
 use tailwater_runtime::clock::Instant;
 use tailwater_types::*;
