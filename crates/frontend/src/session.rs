@@ -19,8 +19,8 @@ pub const EXIT_FENCED: i32 = 70;
 
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// How many intervals a heartbeat may take.
-const HEARTBEAT_INTERVALS: u32 = 2;
+/// How long a heartbeat may take, however short the interval is.
+const HEARTBEAT_AT_LEAST: Duration = Duration::from_millis(500);
 
 /// Who a node is, and where it is reached.
 #[derive(Clone, Debug)]
@@ -181,7 +181,10 @@ impl Session {
         let clock = self.clock();
         loop {
             let began = clock.now();
-            match clock.timeout(interval * HEARTBEAT_INTERVALS, self.heartbeat()).await {
+            match clock
+                .timeout((interval * 2).max(HEARTBEAT_AT_LEAST), self.heartbeat())
+                .await
+            {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "heartbeat failed"),
                 Err(_elapsed) => tracing::debug!("heartbeat wasn't answered in time"),

@@ -209,7 +209,14 @@ impl Job<'_> {
             deadline: self.deadline,
         };
         let bytes = append.batch.len() as u64;
-        let appended = partition.append(append).await.map_err(Failure::Append)?;
+        let appended = partition.append(append).await.map_err(|error| {
+            let partitions = &self.handler.partitions;
+            match (error, partitions.get(partition.topic(), partition.index())) {
+                // It has another leader now, which the client is told of.
+                (AppendError::NotLeader, Err(missing)) => Failure::Missing(missing),
+                (error, _) => Failure::Append(error),
+            }
+        })?;
         self.handler.metrics.produced_batches.inc();
         self.handler.metrics.produced_bytes.inc_by(bytes);
         Ok((partition, appended))
