@@ -32,7 +32,7 @@ pub struct Config {
     pub idle_poll_interval: Millis,
     /// How long an idempotent producer is remembered after its last batch (Kafka's `producer.id.expiration.ms`).
     pub producer_expiration: Millis,
-    /// How often the controller hears from this node.
+    /// How often the controller hears from this node; a sixth of the controller's lease, or less.
     pub heartbeat_interval: Millis,
     /// How long a stop waits for uploads that are on their way. What isn't finished then is done again later.
     pub shutdown_grace: Millis,
@@ -52,7 +52,7 @@ impl Default for Config {
             poll_interval: Millis(200),
             idle_poll_interval: Millis::seconds(1),
             producer_expiration: Millis::seconds(86_400),
-            heartbeat_interval: Millis::seconds(1),
+            heartbeat_interval: Millis(500),
             shutdown_grace: Millis::seconds(3),
         }
     }

@@ -9,12 +9,14 @@ use std::time::Duration;
 use tailwater_rpc::controller::{Caller, Controller, Heartbeat, NodeState, RegisterNode, Tier};
 use tailwater_rpc::{Error, Result};
 use tailwater_runtime::{Backoff, Runtime};
-use tailwater_types::{ControllerEpoch, Kind, NodeEpoch, NodeId};
+use tailwater_types::{ControllerEpoch, Kind, NodeEpoch, NodeId, Outcome};
 
 /// Exit code of a process whose node was fenced.
 const EXIT_FENCED: i32 = 70;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How long an answer to a heartbeat may take, however short the interval is.
+const ANSWER_AT_LEAST: Duration = Duration::from_millis(500);
 
 /// One registration; clones share it.
 #[derive(Clone)]
@@ -92,7 +94,16 @@ impl Session {
     /// Reports to the controller until its task ends.
     pub async fn keep_alive(self, interval: Duration) {
         loop {
-            match self.heartbeat(false).await {
+            // One that hangs doesn't keep back the next.
+            let within = (interval * 2).max(ANSWER_AT_LEAST);
+            let answer = self.inner.runtime.clock.timeout(within, self.heartbeat(false)).await;
+            let answer = answer.unwrap_or_else(|_elapsed| {
+                Err(Error::Unavailable {
+                    detail: "the controller doesn't answer in time".to_owned(),
+                    outcome: Outcome::Unknown,
+                })
+            });
+            match answer {
                 Ok(NodeState::Fenced) => return self.stop("the controller has fenced this node"),
                 Err(error @ (Error::NodeEpochStale { .. } | Error::NodeFenced { .. })) => {
                     return self.stop(&error.to_string());

@@ -29,7 +29,7 @@ pub struct Config {
     pub reserve_percent: u8,
     /// Memory for reads from the device at the same time.
     pub read_memory: ByteSize,
-    /// How often the controller hears from this node.
+    /// How often the controller hears from this node; a sixth of the controller's lease, or less.
     pub heartbeat_interval: Millis,
 }
 
@@ -44,7 +44,7 @@ impl Default for Config {
             max_entry: ByteSize(160 << 20),
             reserve_percent: 5,
             read_memory: ByteSize(64 << 20),
-            heartbeat_interval: Millis(3000),
+            heartbeat_interval: Millis(500),
         }
     }
 }

@@ -3,19 +3,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tailwater_rpc::Error;
 use tailwater_rpc::controller::{Caller, Heartbeat, NodeState, Nodes};
 use tailwater_runtime::{Clock, Tasks};
-use tailwater_types::Kind;
+use tailwater_types::{Kind, Outcome};
 
 /// Requirement 16: a fenced node stops its process at once, with this code.
 const EXIT_FENCED: i32 = 70;
+
+/// How long an answer may take however short the interval is. One that hangs doesn't keep back the next heartbeat.
+const ANSWER_AT_LEAST: Duration = Duration::from_millis(500);
 
 /// Runs until dropped, or until the node is fenced.
 pub(super) async fn run(nodes: Arc<dyn Nodes>, mut caller: Caller, interval: Duration, clock: Clock, tasks: Tasks) {
     let mut reachable = true;
     loop {
         clock.sleep(interval).await;
-        match nodes.heartbeat(caller, Heartbeat::default()).await {
+        let answer = clock.timeout(
+            (interval * 2).max(ANSWER_AT_LEAST),
+            nodes.heartbeat(caller, Heartbeat::default()),
+        );
+        let answer = answer.await.unwrap_or_else(|_elapsed| {
+            Err(Error::Unavailable {
+                detail: "the controller doesn't answer in time".to_owned(),
+                outcome: Outcome::Unknown,
+            })
+        });
+        match answer {
             Ok(answer) if answer.state == NodeState::Fenced => {
                 return fenced(&tasks, "the controller has fenced this node");
             }
