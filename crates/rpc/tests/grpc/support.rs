@@ -138,6 +138,10 @@ impl Journals for Fake {
         Ok(Vec::new())
     }
 
+    async fn close_streams(&self, _: Caller, _: Vec<CloseStream>) -> Result<Vec<Result<()>>> {
+        Err(Error::NotHere)
+    }
+
     async fn list_journals(&self) -> Result<Vec<JournalInfo>> {
         let _open = self.enter();
         Ok(Vec::new())

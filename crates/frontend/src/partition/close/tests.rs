@@ -31,8 +31,12 @@ async fn gone_from(data: &Data, partition: &Arc<Partition>) -> Option<Missing> {
 }
 
 async fn close(data: &Data, partition: &Arc<Partition>) {
-    let deadline = tokio::time::Instant::now() + 10 * SECOND;
-    data.partitions.close(&[partition.clone()], deadline).await;
+    close_by(data, partition, 10 * SECOND).await;
+}
+
+async fn close_by(data: &Data, partition: &Arc<Partition>, within: Duration) {
+    let deadline = tokio::time::Instant::now() + within;
+    data.partitions.close(std::slice::from_ref(partition), deadline).await;
 }
 
 /// A partition that is given away has everything at its next leader, producers' sequences too, and its snapshot is in the
@@ -211,11 +215,6 @@ async fn what_cant_be_given_away_goes_on() {
     assert!(!partition.is_closing());
     fixture.wal.release();
     held.committed().await.unwrap();
-}
-
-async fn close_by(data: &Data, partition: &Arc<Partition>, within: Duration) {
-    let deadline = tokio::time::Instant::now() + within;
-    data.partitions.close(std::slice::from_ref(partition), deadline).await;
 }
 
 /// A log that doesn't end where the leadership before has closed it isn't served.

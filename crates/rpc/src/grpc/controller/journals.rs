@@ -8,8 +8,8 @@ use tonic::transport::Channel;
 
 use super::{ControllerClient, MAX_MESSAGE_BYTES, Served, served};
 use crate::Result;
-use crate::controller::{Caller, JournalGrant, JournalInfo, Journals, OpenStream, OpenedStream};
-use crate::grpc::convert::{all, caller, into_all, opened_streams};
+use crate::controller::{Caller, CloseStream, JournalGrant, JournalInfo, Journals, OpenStream, OpenedStream};
+use crate::grpc::convert::{all, caller, closed_streams, into_all, opened_streams};
 use crate::grpc::proto;
 use crate::grpc::proto::journals_client::JournalsClient;
 use crate::grpc::proto::journals_server;
@@ -46,6 +46,18 @@ impl Journals for ControllerClient {
         .await
     }
 
+    async fn close_streams(&self, caller: Caller, streams: Vec<CloseStream>) -> Result<Vec<Result<()>>> {
+        let asked = streams.len();
+        let mut journals = self.journals();
+        let message = proto::CloseStreamsRequest {
+            caller: Some(caller.into()),
+            streams: into_all(streams),
+        };
+        let call = |request| async move { journals.close_streams(request).await };
+        let read = |answer| closed_streams(answer, asked);
+        self.peer.call(self.deadline, message, call, read).await
+    }
+
     async fn list_journals(&self) -> Result<Vec<JournalInfo>> {
         self.read(|left| {
             let mut journals = self.journals();
@@ -76,6 +88,18 @@ impl journals_server::Journals for Service {
             let (caller, streams) = (caller(request.caller)?, all(request.streams)?);
             let streams = self.0.open_streams(caller, streams).await?;
             Ok(proto::OpenStreamsAnswer {
+                streams: into_all(streams),
+            })
+        })
+        .await
+    }
+
+    async fn close_streams(&self, request: Request<proto::CloseStreamsRequest>) -> Served<proto::CloseStreamsAnswer> {
+        served(async {
+            let request = request.into_inner();
+            let (caller, streams) = (caller(request.caller)?, all(request.streams)?);
+            let streams = self.0.close_streams(caller, streams).await?;
+            Ok(proto::CloseStreamsAnswer {
                 streams: into_all(streams),
             })
         })

@@ -5,7 +5,9 @@ use tailwater_types::{JournalId, Lsn, NodeEpoch, NodeId, StreamId};
 use super::{
     all, device_ids, devices_bytes, into_all, leader_epoch, lsn_range, number, offset, required, stream_epochs,
 };
-use crate::controller::{JournalGrant, JournalInfo, JournalState, OpenStream, OpenedStream, StreamTail};
+use crate::controller::{
+    CloseStream, ClosedAt, JournalGrant, JournalInfo, JournalState, OpenStream, OpenedStream, StreamTail,
+};
 use crate::grpc::error::{from_refusal, to_refusal};
 use crate::grpc::proto;
 use crate::grpc::proto::open_stream_answer::Answer;
@@ -82,6 +84,7 @@ impl From<OpenedStream> for proto::OpenedStream {
             uploaded: opened.uploaded.0,
             snapshot: opened.snapshot.map(Into::into),
             tails: into_all(opened.tails),
+            closed: opened.closed.map(Into::into),
         }
     }
 }
@@ -96,8 +99,82 @@ impl TryFrom<proto::OpenedStream> for OpenedStream {
             uploaded: offset(opened.uploaded, "opened.uploaded")?,
             snapshot: opened.snapshot.map(Into::into),
             tails: all(opened.tails)?,
+            closed: opened.closed.map(TryInto::try_into).transpose()?,
         })
     }
+}
+
+impl From<ClosedAt> for proto::ClosedAt {
+    fn from(closed: ClosedAt) -> Self {
+        Self {
+            leader_epoch: closed.leader_epoch.0,
+            end: closed.end.0,
+        }
+    }
+}
+
+impl TryFrom<proto::ClosedAt> for ClosedAt {
+    type Error = Error;
+
+    fn try_from(closed: proto::ClosedAt) -> Result<Self> {
+        Ok(Self {
+            leader_epoch: leader_epoch(closed.leader_epoch, "closed.leader_epoch")?,
+            end: offset(closed.end, "closed.end")?,
+        })
+    }
+}
+
+impl From<CloseStream> for proto::CloseStream {
+    fn from(close: CloseStream) -> Self {
+        Self {
+            stream: close.stream.0,
+            leader_epoch: close.leader_epoch.0,
+            end: close.end.0,
+            journal: close.journal.0,
+            journal_end: close.journal_end.0,
+        }
+    }
+}
+
+impl TryFrom<proto::CloseStream> for CloseStream {
+    type Error = Error;
+
+    fn try_from(close: proto::CloseStream) -> Result<Self> {
+        Ok(Self {
+            stream: StreamId(close.stream),
+            leader_epoch: leader_epoch(close.leader_epoch, "close.leader_epoch")?,
+            end: offset(close.end, "close.end")?,
+            journal: JournalId(close.journal),
+            journal_end: Lsn(close.journal_end),
+        })
+    }
+}
+
+impl From<Result<()>> for proto::CloseStreamAnswer {
+    fn from(answer: Result<()>) -> Self {
+        Self {
+            refused: answer.err().map(|error| to_refusal(&error)),
+        }
+    }
+}
+
+/// One answer for each stream that was closed, in the same order.
+pub(in crate::grpc) fn closed_streams(answer: proto::CloseStreamsAnswer, asked: usize) -> Result<Vec<Result<()>>> {
+    count(answer.streams.len(), asked)?;
+    let one = |answer: proto::CloseStreamAnswer| match answer.refused {
+        None => Ok(Ok(())),
+        Some(refusal) => Ok(Err(from_refusal(refusal)?)),
+    };
+    answer.streams.into_iter().map(one).collect()
+}
+
+fn count(found: usize, asked: usize) -> Result<()> {
+    if found == asked {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "{found} streams are answered, {asked} were asked for"
+    )))
 }
 
 impl From<Result<OpenedStream>> for proto::OpenStreamAnswer {
@@ -115,12 +192,7 @@ pub(in crate::grpc) fn opened_streams(
     answer: proto::OpenStreamsAnswer,
     asked: usize,
 ) -> Result<Vec<Result<OpenedStream>>> {
-    if answer.streams.len() != asked {
-        let found = answer.streams.len();
-        return Err(Error::Invalid(format!(
-            "{found} streams are answered, {asked} were asked for"
-        )));
-    }
+    count(answer.streams.len(), asked)?;
     let one = |answer: proto::OpenStreamAnswer| match required(answer.answer, "streams.answer")? {
         Answer::Opened(opened) => Ok(Ok(opened.try_into()?)),
         Answer::Refused(refusal) => Ok(Err(from_refusal(refusal)?)),

@@ -13,7 +13,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-pub(super) use journals::opened_streams;
+pub(super) use journals::{closed_streams, opened_streams};
 pub(super) use nodes::versions;
 pub(super) use tasks::{ms, task_kinds};
 

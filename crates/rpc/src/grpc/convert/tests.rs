@@ -91,6 +91,10 @@ fn opened() -> OpenedStream {
             ensemble: vec![device(1), device(2)],
             range: LsnRange::new(Lsn(0), Lsn(u64::MAX)),
         }],
+        closed: Some(ClosedAt {
+            leader_epoch: LeaderEpoch(0),
+            end: Offset(i64::MAX),
+        }),
     }
 }
 
@@ -251,8 +255,22 @@ fn structs_survive_the_wire() {
     survives::<_, proto::OpenedStream>(opened());
     survives::<_, proto::OpenedStream>(OpenedStream {
         snapshot: None,
+        closed: None,
         ..opened()
     });
+    survives::<_, proto::CloseStream>(CloseStream {
+        stream: StreamId(u64::MAX),
+        leader_epoch: LeaderEpoch(i32::MAX),
+        end: Offset(0),
+        journal: JournalId(2),
+        journal_end: Lsn(u64::MAX),
+    });
+    let answers = vec![Ok(()), Err(Error::StreamFenced { stream: StreamId(3) })];
+    let message = proto::CloseStreamsAnswer {
+        streams: answers.iter().cloned().map(Into::into).collect(),
+    };
+    assert_eq!(closed_streams(message.clone(), 2), Ok(answers));
+    assert!(closed_streams(message, 3).is_err(), "one answer for each");
     for state in [
         JournalState::Open,
         JournalState::Sealing,
