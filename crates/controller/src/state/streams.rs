@@ -169,7 +169,7 @@ fn close_stream(
     if !leads || row.leader_epoch != leader_epoch {
         return Err(Error::StreamFenced { stream });
     }
-    check_close(state, caller, &request, row)?;
+    check_close(state, caller, &request)?;
     row.ended = ended;
     row.closed.retain(|tail| tail.owner != caller.node);
     row.closed.push(ClosedTail {
@@ -181,11 +181,11 @@ fn close_stream(
     Ok(())
 }
 
-fn check_close(state: &State, caller: Caller, request: &CloseStream, row: &StreamRow) -> Result<()> {
+fn check_close(state: &State, caller: Caller, request: &CloseStream) -> Result<()> {
     let CloseStream {
         stream, end, journal, ..
     } = *request;
-    let uploaded = state.uploaded(stream, row.start);
+    let uploaded = state.uploaded(stream);
     if end < uploaded {
         return Err(Error::Invalid(format!(
             "stream {stream} is said to end at {end}, but is uploaded to {uploaded}"
