@@ -22,7 +22,7 @@ pub trait Wal: Send + Sync {
     /// Opens a journal, or attaches to it again. The opening record is durable when this answers.
     ///
     /// # Errors
-    /// [`Error::JournalFenced`] if it is sealed or was opened under a newer node epoch,
+    /// [`Error::JournalFenced`] if it is sealed or gone or was opened under a newer node epoch,
     /// [`Error::JournalEpochUnknown`] if it was opened under an older one, [`Error::Throttled`] without room for it.
     async fn open_journal(&self, request: OpenJournal) -> Result<AppendStream>;
 
@@ -51,7 +51,8 @@ pub trait Wal: Send + Sync {
     /// [`Error::ControllerFenced`] if a newer sealing epoch was seen.
     async fn seal(&self, request: SealJournal) -> Result<SealedJournal>;
 
-    /// Frees what lies below `request.to`; with `gone`, forgets the journal. An older trim than the last changes nothing.
+    /// Frees what lies below `request.to`; with `gone`, forgets the journal, which then can't be opened again, nor any with a
+    /// lower id that isn't here. An older trim than the last changes nothing.
     async fn trim(&self, request: TrimJournal) -> Result<()>;
 
     /// What is on the device.

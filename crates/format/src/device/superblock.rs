@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0    u32  magic "TWDS"
-//! 4    u8   version (1)
+//! 4    u8   version (2)
 //! 5    u8   flags: bit 0 clean
 //! 6    u16  0
 //! 8    u64  sequence
@@ -15,20 +15,25 @@
 //! 72   u64  trim position
 //! 80   u64  flushed position
 //! 88   u64  window
-//! 96   u32  CRC32C of bytes 0..96
+//! 96   u64  gone end: every journal below that isn't in the log is gone
+//! 104  u32  CRC32C of bytes 0..104
 //! ```
+//!
+//! Version 1 has no gone end: its sum stands at 96, over what is in front of it.
 
 use bytes::{Buf, BufMut};
-use tailwater_types::{ClusterId, DeviceEpoch, DeviceId, NodeId};
+use tailwater_types::{ClusterId, DeviceEpoch, DeviceId, JournalId, NodeId};
 
 use super::SUPERBLOCK_BYTES;
 use crate::FormatError;
 
 const MAGIC: u32 = u32::from_be_bytes(*b"TWDS");
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const OLDEST_VERSION: u8 = 1;
 const CLEAN_BIT: u8 = 1;
-const CRC_AT: usize = 96;
-const CONTENT_BYTES: usize = 100;
+const CRC_AT: usize = 104;
+const OLDEST_CRC_AT: usize = 96;
+const CONTENT_BYTES: usize = CRC_AT + 4;
 const WHAT: &str = "superblock";
 
 /// One state of the device. Of two slots the higher `sequence` with a good sum holds.
@@ -50,6 +55,9 @@ pub struct Superblock {
     pub window_bytes: u64,
     /// The writer ended in order: the log ends at `flushed`.
     pub clean: bool,
+    /// Of the journals below, those that the log doesn't have are gone, and are never opened again. What the log says of
+    /// more recent ones counts too.
+    pub gone_end: JournalId,
 }
 
 impl Superblock {
@@ -71,6 +79,7 @@ impl Superblock {
         out.put_u64(self.trim);
         out.put_u64(self.flushed);
         out.put_u64(self.window_bytes);
+        out.put_u64(self.gone_end.0);
         let crc = crc32c::crc32c(&slot[..CRC_AT]);
         slot[CRC_AT..CONTENT_BYTES].copy_from_slice(&crc.to_be_bytes());
         slot
@@ -96,15 +105,20 @@ impl Superblock {
             });
         }
         let version = from.get_u8();
-        if version != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
             return Err(FormatError::Version {
                 what: WHAT,
                 newest: VERSION,
                 found: version,
             });
         }
-        let computed = crc32c::crc32c(&slot[..CRC_AT]);
-        let stored = (&slot[CRC_AT..]).get_u32();
+        let crc_at = if version == OLDEST_VERSION {
+            OLDEST_CRC_AT
+        } else {
+            CRC_AT
+        };
+        let computed = crc32c::crc32c(&slot[..crc_at]);
+        let stored = (&slot[crc_at..]).get_u32();
         if computed != stored {
             return Err(FormatError::Checksum {
                 what: WHAT,
@@ -130,6 +144,7 @@ impl Superblock {
             flushed: from.get_u64(),
             window_bytes: from.get_u64(),
             clean,
+            gone_end: JournalId(if version == OLDEST_VERSION { 0 } else { from.get_u64() }),
         })
     }
 }
@@ -150,6 +165,7 @@ mod tests {
             flushed: 0x9000,
             window_bytes: 1 << 24,
             clean: true,
+            gone_end: JournalId(0x1234),
         }
     }
 
@@ -161,9 +177,29 @@ mod tests {
         assert!(slot[CONTENT_BYTES..].iter().all(|&byte| byte == 0));
     }
 
-    const GOLDEN: &str = "54574453010100000000000000000007d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2\
+    const GOLDEN: &str = "54574453020100000000000000000007d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2\
+        000000650000000000000000000000030000000080000000000000000000500000000000000090000000000001000000\
+        00000000000012349f5466ce";
+
+    const GOLDEN_1: &str = "54574453010100000000000000000007d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2\
         000000650000000000000000000000030000000080000000000000000000500000000000000090000000000001000000\
         3b95abcd";
+
+    /// A device of the version before is read: nothing is known to be gone there.
+    #[test]
+    fn version_1_is_read() {
+        let mut slot = [0; SUPERBLOCK_BYTES];
+        for (byte, hex) in slot.iter_mut().zip(GOLDEN_1.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16).unwrap();
+        }
+        let expected = Superblock {
+            gone_end: JournalId(0),
+            ..superblock()
+        };
+        assert_eq!(Superblock::decode(&slot), Ok(expected));
+        slot[80] ^= 1;
+        assert!(Superblock::decode(&slot).is_err());
+    }
 
     /// What was written reads back, a device that was never registered too.
     #[test]

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::space::Purpose;
 use super::{Attached, Core, Queued, Ticket, Work};
-use crate::journal::{Admission, Attachment, Journal};
+use crate::journal::{Admission, Attachment, Journal, behind};
 
 /// Journal records together may take this part of the reserve: so they can always be copied forward.
 const RECORDS_ONE_IN: u64 = 4;
@@ -34,6 +34,12 @@ impl Core {
         if let Some(journal) = self.journals.get(&request.journal) {
             journal.check_opening(request)?;
             return Ok(journal.record_ticket());
+        }
+        if self.is_gone(request.journal) {
+            // An opening that was on its way since before the seal: what was acknowledged to it would be lost.
+            return Err(Error::JournalFenced {
+                journal: request.journal,
+            });
         }
         let mut journal = Journal::opened(request, Ticket::NONE);
         let records: u64 = self.journals.values().map(Journal::record_cost).sum();
@@ -133,22 +139,30 @@ impl Core {
         Ok(true)
     }
 
-    /// Seals a journal behind what has been taken. The seal counts once the ticket is durable.
-    pub(crate) fn seal(&mut self, request: &SealJournal) -> Result<Ticket> {
+    /// Seals a journal behind what has been taken. The seal counts once the ticket is durable. One that is gone, and so
+    /// can't be opened, needs no record: its answer comes with the ticket.
+    pub(crate) fn seal(&mut self, request: &SealJournal) -> Result<(Ticket, Option<SealedJournal>)> {
         self.check_running()?;
         let (id, epoch) = (request.journal, request.epoch);
+        if self.is_gone(id) {
+            let nothing = SealedJournal {
+                end: Lsn::ZERO,
+                commit: Lsn::ZERO,
+            };
+            return Ok((self.gone_ticket, Some(nothing)));
+        }
         let Some(journal) = self.journals.get_mut(&id) else {
             let mut journal = Journal::sealed_unopened(id, epoch, Ticket::NONE);
             let ticket = self.queue_record(&journal, Purpose::Seal)?;
             journal.set_record_ticket(ticket);
             self.journals.insert(id, journal);
-            return Ok(ticket);
+            return Ok((ticket, None));
         };
         if journal.seal_epoch().is_some_and(|seen| epoch < seen) {
             return Err(Error::ControllerFenced { journal: id });
         }
         if journal.seal_epoch() == Some(epoch) || journal.is_gone() {
-            return Ok(journal.record_ticket());
+            return Ok((journal.record_ticket(), None));
         }
         let sealed = JournalRecord {
             seal: Some(epoch),
@@ -167,7 +181,7 @@ impl Core {
         let ticket = self.push(Work::Record(sealed), cost);
         self.journal_mut(id).set_record_ticket(ticket);
         self.grant();
-        Ok(ticket)
+        Ok((ticket, None))
     }
 
     /// What a seal answers; `None` if the journal is gone by now.
@@ -188,7 +202,11 @@ impl Core {
         let (id, to) = (request.journal, request.to);
         let oldest = self.journals.values().filter_map(Journal::oldest_entry_write).min();
         let Some(journal) = self.journals.get_mut(&id) else {
-            return Ok(None);
+            return if request.gone {
+                self.never_open(id).map(Some)
+            } else {
+                Ok(None)
+            };
         };
         let is_oldest = journal.oldest_entry_write().is_some_and(|write| oldest == Some(write));
         let purpose = if is_oldest { Purpose::Release } else { Purpose::Trim };
@@ -218,7 +236,24 @@ impl Core {
         journal.trim(to, request.version, request.gone);
         let ticket = self.push(Work::Record(record), cost);
         self.journal_mut(id).set_record_ticket(ticket);
+        if request.gone {
+            self.raise_gone_end(id, ticket);
+        }
         Ok(Some(ticket))
+    }
+
+    /// A journal that isn't here is gone: an opening that is still on its way comes too late.
+    fn never_open(&mut self, id: JournalId) -> Result<Ticket> {
+        if !self.is_gone(id) {
+            let ticket = self.queue_record(&Journal::gone_unopened(id), Purpose::Trim)?;
+            self.raise_gone_end(id, ticket);
+        }
+        Ok(self.gone_ticket)
+    }
+
+    fn raise_gone_end(&mut self, id: JournalId, ticket: Ticket) {
+        self.gone_end = self.gone_end.max(behind(id));
+        self.gone_ticket = ticket;
     }
 
     fn check_running(&self) -> Result<()> {

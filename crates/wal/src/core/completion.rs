@@ -57,6 +57,9 @@ impl Core {
 
     fn record_durable(&mut self, record: &JournalRecord, write: u64) {
         self.trim_due = true;
+        if record.gone && !self.journals.contains_key(&record.journal) {
+            return;
+        }
         let journal = self.journal_mut(record.journal);
         let freed = journal.record_durable(record.trim, write);
         if record.seal.is_some()

@@ -27,6 +27,10 @@ pub(crate) struct Core {
     pub(super) limits: Limits,
     pub(super) space: Space,
     pub(super) journals: BTreeMap<JournalId, Journal>,
+    /// Of the journals below, those that aren't here are gone: they are never opened again.
+    pub(super) gone_end: JournalId,
+    /// What raised it last; once that is durable the log, or the superblock behind its trim, says so too.
+    pub(super) gone_ticket: Ticket,
     pub(super) queue: VecDeque<Queued>,
     pub(super) last_ticket: Ticket,
     pub(super) completed: Ticket,
@@ -66,12 +70,19 @@ pub(crate) struct FoundSlice {
 }
 
 impl Core {
-    /// A core over what recovery found.
-    pub(crate) fn new(limits: Limits, space: Space, journals: BTreeMap<JournalId, Journal>) -> Self {
+    /// A core over what recovery found: the journals that there are, and below which end all others are gone.
+    pub(crate) fn new(
+        limits: Limits,
+        space: Space,
+        journals: BTreeMap<JournalId, Journal>,
+        gone_end: JournalId,
+    ) -> Self {
         Self {
             limits,
             space,
             journals,
+            gone_end,
+            gone_ticket: Ticket::NONE,
             queue: VecDeque::new(),
             last_ticket: Ticket::NONE,
             completed: Ticket::NONE,
@@ -92,6 +103,11 @@ impl Core {
 
     pub(crate) fn journals(&self) -> usize {
         self.journals.len()
+    }
+
+    /// What the superblock must say before the trim position passes what the log says of gone journals.
+    pub(crate) fn gone_end(&self) -> JournalId {
+        self.gone_end
     }
 
     pub(crate) fn statuses(&self, now: Instant) -> Vec<JournalStatus> {
@@ -152,6 +168,11 @@ impl Core {
             Ok(FoundSlice { slice, source })
         };
         slices.into_iter().map(found).collect()
+    }
+
+    /// Whether the journal was here, or could have been, and is no more.
+    pub(super) fn is_gone(&self, id: JournalId) -> bool {
+        id < self.gone_end && !self.journals.contains_key(&id)
     }
 
     fn readable(&self, id: JournalId) -> Result<&Journal> {

@@ -10,7 +10,7 @@ use tailwater_format::FormatError;
 use tailwater_format::device::{SUPERBLOCK_BYTES, SUPERBLOCK_SLOTS, Superblock};
 use tailwater_runtime::device::FileDevice;
 use tailwater_runtime::{AlignedBuf, Device, DeviceError};
-use tailwater_types::{DeviceEpoch, DeviceId, NodeId};
+use tailwater_types::{DeviceEpoch, DeviceId, JournalId, NodeId};
 
 use crate::Error;
 
@@ -108,6 +108,7 @@ pub(crate) fn format(
         flushed: 0,
         window_bytes,
         clean: true,
+        gone_end: JournalId(0),
     };
     write(device, &first, &mut AlignedBuf::zeroed(SUPERBLOCK_BYTES))?;
     Ok(first)

@@ -91,6 +91,11 @@ pub(crate) enum Source {
     Device(Box<[Extent]>),
 }
 
+/// The end of a range of journals whose last is `id`.
+pub(crate) fn behind(id: JournalId) -> JournalId {
+    JournalId(id.0.saturating_add(1))
+}
+
 impl Journal {
     pub(crate) fn opened(request: &OpenJournal, ticket: Ticket) -> Self {
         let opening = Opening {
@@ -111,6 +116,14 @@ impl Journal {
         Self {
             seal: Some(epoch),
             record_ticket: ticket,
+            ..Self::new(id, None)
+        }
+    }
+
+    /// A journal that is gone and never was here.
+    pub(crate) fn gone_unopened(id: JournalId) -> Self {
+        Self {
+            gone: true,
             ..Self::new(id, None)
         }
     }

@@ -10,13 +10,14 @@ use tailwater_format::entry::EntryHeader;
 use tailwater_runtime::clock::Instant;
 use tailwater_types::{JournalId, Lsn};
 
-use super::{Journal, Slot, StreamIndex};
+use super::{Journal, Slot, StreamIndex, behind};
 use crate::device::{Placed, Record};
 
 /// Records so far. The ring may begin between a journal's entries, with its record further on.
 pub(crate) struct Replay {
     now: Instant,
     journals: BTreeMap<JournalId, Found>,
+    gone_end: JournalId,
 }
 
 #[derive(Default)]
@@ -36,6 +37,7 @@ impl Replay {
         Self {
             now,
             journals: BTreeMap::new(),
+            gone_end: JournalId(0),
         }
     }
 
@@ -52,6 +54,7 @@ impl Replay {
             }
             Record::Journal(record) if record.gone => {
                 self.journals.remove(&record.journal);
+                self.gone_end = self.gone_end.max(behind(record.journal));
                 Ok(())
             }
             Record::Journal(record) => self
@@ -60,6 +63,11 @@ impl Replay {
                 .or_default()
                 .record(record, placed.write),
         }
+    }
+
+    /// All journals that the log says are gone are below.
+    pub(crate) fn gone_end(&self) -> JournalId {
+        self.gone_end
     }
 
     /// The journals as they are at the end of the log.

@@ -152,8 +152,11 @@ impl Driver {
     /// Space below `trim` is free once a flushed superblock says so.
     fn store_trim(&mut self, trim: u64) -> Result<(), DeviceError> {
         let flushed = self.writer.head();
-        self.superblocks
-            .store(|superblock| (superblock.trim, superblock.flushed) = (trim, flushed))?;
+        // With the trim position goes what the log says of gone journals.
+        let gone_end = self.shared.core.lock().gone_end();
+        self.superblocks.store(|superblock| {
+            (superblock.trim, superblock.flushed, superblock.gone_end) = (trim, flushed, gone_end);
+        })?;
         self.writer.set_trim(trim);
         self.shared.core.lock().trimmed(trim);
         Ok(())

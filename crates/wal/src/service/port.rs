@@ -101,10 +101,11 @@ impl Wal for WalService {
 
     async fn seal(&self, request: SealJournal) -> Result<SealedJournal> {
         self.check_device(request.device)?;
-        let ticket = self.shared.core.lock().seal(&request)?;
+        let (ticket, gone) = self.shared.core.lock().seal(&request)?;
         self.shared.work.notify_one();
         self.shared.durable(ticket).await?;
-        self.shared.core.lock().sealed(request.journal).ok_or(Error::NotHere)
+        let sealed = gone.or_else(|| self.shared.core.lock().sealed(request.journal));
+        sealed.ok_or(Error::NotHere)
     }
 
     async fn trim(&self, request: TrimJournal) -> Result<()> {

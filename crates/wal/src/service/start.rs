@@ -243,6 +243,7 @@ impl DeviceLog {
         let mut replay = Replay::new(begun);
         let visit = |record, placed| replay.visit(record, placed);
         let log = recover(&self.device, &self.name, found, visit)?;
+        let gone_end = before.gone_end.max(replay.gone_end());
         let journals = replay.finish().map_err(|detail| Error::Damaged {
             device: self.name.clone(),
             position: log.head,
@@ -267,7 +268,7 @@ impl DeviceLog {
             max_entry_bytes: self.config.max_entry.as_usize(),
             memory_bytes: self.config.memory.0,
         };
-        let core = Core::new(limits, space, journals);
+        let core = Core::new(limits, space, journals, gone_end);
         let meters = Meters::new(metrics);
         meters.show(&core);
         let shared = Arc::new(Shared::new(core, meters));

@@ -48,6 +48,7 @@ over_both! {
     a_dropped_read_stops
     a_stop_is_told
     a_large_entry_passes
+    what_is_gone_stays_gone
 }
 
 /// Entries are acked in order and read back with their bytes: from memory, and after a restart from the device.
@@ -480,4 +481,30 @@ async fn a_large_entry_passes(via: Via) {
     assert!(found[0].header() == large.header() && found[0].chunks()[1] == large.chunks()[1]);
     let batches = node.port.read_stream(node.read_stream(1, 0..1, 1)).await.unwrap();
     assert!(batches[0] == large.chunks()[1]);
+}
+
+/// A journal that is gone isn't opened again, by whom ever and after any restart, nor one with a lower id that never came
+/// here; their seals answer and leave nothing behind.
+async fn what_is_gone_stays_gone(via: Via) {
+    let (mut node, device) = Node::new(via).await;
+    drop(node.open(3).await);
+    node.port.seal(seal(3, node.id(), 1)).await.unwrap();
+    node.port.trim(trim(3, node.id(), 0, true)).await.unwrap();
+    for gone in [3, 9] {
+        for _ in 0..2 {
+            for late in [gone, gone - 1] {
+                let opened = node.port.open_journal(open(late, node.id())).await.map(drop);
+                let journal = JournalId(late);
+                assert_eq!(opened, Err(Error::JournalFenced { journal }));
+                let sealed = node.port.seal(seal(late, node.id(), 1)).await.unwrap();
+                assert_eq!((sealed.end, sealed.commit), (Lsn(0), Lsn(0)));
+                assert_eq!(node.port.trim(trim(late, node.id(), 0, true)).await, Ok(()));
+            }
+            assert_eq!(node.port.status().await.unwrap().journals, []);
+            node = node.restart(&device).await;
+        }
+        // The next one never was here, whoever may have been asked to open it.
+        node.port.trim(trim(9, node.id(), 0, true)).await.unwrap();
+    }
+    assert_eq!(node.open(10).await.next, Lsn(0));
 }

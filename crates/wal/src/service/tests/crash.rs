@@ -1,7 +1,7 @@
 //! Random work on a device that loses power at any write or flush: what was acknowledged is there, and nothing else
 //! happened. Each run follows from its seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tailwater_format::entry::Entry;
@@ -53,6 +53,9 @@ struct World {
     life: Life,
     epoch: u64,
     known: BTreeMap<u64, Known>,
+    /// What was answered as gone, and journals that never were here and are asked to be so.
+    gone: BTreeSet<u64>,
+    never_here: Vec<(u64, Ticket)>,
     next_journal: u64,
     laps: u64,
     crashes: bool,
@@ -114,6 +117,8 @@ impl World {
             life,
             epoch: 1,
             known,
+            gone: BTreeSet::new(),
+            never_here: Vec::new(),
             next_journal: 1,
             laps: 0,
             crashes: true,
@@ -123,7 +128,8 @@ impl World {
     fn step(&mut self) {
         match self.random.range(0..100) {
             0..8 => self.open(),
-            8..60 => self.append(),
+            8..59 => self.append(),
+            59..60 => self.forget(),
             60..63 => self.seal(),
             63..75 => self.trim(),
             75..97 => self.run(),
@@ -212,7 +218,7 @@ impl World {
             return;
         };
         match sealed {
-            Ok(ticket) => (known.seal, known.attached) = (Some((epoch, ticket)), None),
+            Ok((ticket, _)) => (known.seal, known.attached) = (Some((epoch, ticket)), None),
             Err(Error::ControllerFenced { .. }) => assert!(known.seal.is_some_and(|(seen, _)| seen > epoch)),
             Err(Error::Throttled(_)) => {}
             Err(other) => panic!("{other}"),
@@ -249,6 +255,32 @@ impl World {
         }
     }
 
+    /// A journal is gone that never came here.
+    fn forget(&mut self) {
+        let journal = self.next_journal;
+        self.next_journal += 1;
+        let request = testing::trim(journal, self.life.id, 0, true);
+        match self.life.shared.core.lock().trim(&request) {
+            Ok(ticket) => self.never_here.push((journal, ticket.expect("something is written"))),
+            Err(Error::Throttled(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// Openings of what is gone come too late, and leave nothing; its seal needs no record.
+    fn check_gone(&self) {
+        let mut core = self.life.shared.core.lock();
+        let journals = core.journals();
+        for &id in &self.gone {
+            let journal = JournalId(id);
+            let fenced = Err(Error::JournalFenced { journal });
+            assert_eq!(core.open(&testing::open(id, self.life.id)), fenced);
+            let (_, sealed) = core.seal(&testing::seal(id, self.life.id, 1)).unwrap();
+            assert_eq!(sealed.map(|sealed| sealed.end), Some(Lsn(0)));
+        }
+        assert_eq!(core.journals(), journals);
+    }
+
     /// Groups until the queue is empty; a crash if the device fails meanwhile.
     fn run(&mut self) {
         loop {
@@ -266,8 +298,19 @@ impl World {
     fn learn(&mut self) {
         let completed = self.life.shared.progress.borrow().completed;
         let statuses = self.life.statuses();
-        self.known
-            .retain(|_, known| known.gone.is_none_or(|ticket| ticket > completed));
+        self.known.retain(|journal, known| {
+            let is_gone = known.gone.is_some_and(|ticket| ticket <= completed);
+            if is_gone {
+                self.gone.insert(*journal);
+            }
+            !is_gone
+        });
+        self.never_here.retain(|(journal, ticket)| {
+            if *ticket <= completed {
+                self.gone.insert(*journal);
+            }
+            *ticket > completed
+        });
         for (journal, known) in &mut self.known {
             let Some(status) = statuses.get(journal) else { continue };
             if let Some(attached) = &known.attached {
@@ -336,6 +379,7 @@ impl World {
         for journal in statuses.keys() {
             assert!(self.known.contains_key(journal), "journal {journal} is gone, and back");
         }
+        self.never_here.clear();
         let life = &self.life;
         self.known.retain(|journal, known| {
             let Some(status) = statuses.get(journal) else {
@@ -343,6 +387,9 @@ impl World {
                     known.opened.is_some() || known.gone.is_some(),
                     "journal {journal} is lost"
                 );
+                if known.opened.is_none() {
+                    self.gone.insert(*journal);
+                }
                 return false;
             };
             let (trim, durable) = (status.trim.0, status.durable.0);
@@ -386,6 +433,7 @@ impl World {
             }
             true
         });
+        self.check_gone();
     }
 
     /// Everything can be trimmed away, and then the ring is free again.
@@ -399,11 +447,74 @@ impl World {
         }
         let space = *self.life.shared.core.lock().space();
         assert!(space.used() < space.ring_bytes() / 8, "{space:?}");
+        self.check_gone();
     }
 }
 
 fn libc_eio() -> i32 {
     5
+}
+
+/// Whatever write or flush of its end is cut off: a journal that is gone, or was asked to be, is never opened again, nor
+/// after the ring went round and nothing of it is left but the superblock.
+#[test]
+fn what_is_gone_is_never_opened_again() {
+    let (mut answered, mut cut) = (0, 0);
+    for operation in [Operation::Write, Operation::Flush] {
+        for (nth, before, kept) in (0..6).flat_map(|nth| [(nth, true, false), (nth, false, true), (nth, false, false)])
+        {
+            let mut world = World::new(1);
+            world.crashes = false;
+            world.open();
+            assert!(world.known.contains_key(&1));
+            let core = |life: &Life, gone: bool| {
+                let mut core = life.shared.core.lock();
+                if gone {
+                    core.trim(&testing::trim(1, life.id, 0, true))
+                        .unwrap()
+                        .expect("it is there")
+                } else {
+                    core.seal(&testing::seal(1, life.id, 1)).unwrap().0
+                }
+            };
+            core(&world.life, false);
+            while world.life.driver.run_once().unwrap() {}
+            let fault = if before {
+                Fault::Before(libc_eio())
+            } else {
+                Fault::After(libc_eio())
+            };
+            world.life.device.inject(operation, nth, fault);
+            let ticket = core(&world.life, true);
+            while matches!(world.life.driver.run_once(), Ok(true)) {}
+            answered += u32::from(world.life.shared.progress.borrow().completed >= ticket);
+            let memory = world.life.device.inner().power_cut(4096, |_, _| kept);
+            world.life = begin(memory, 2).unwrap();
+            let late = || Err(Error::JournalFenced { journal: JournalId(1) });
+            let open = |life: &Life| life.shared.core.lock().open(&testing::open(1, life.id));
+            assert_eq!(open(&world.life), late(), "{operation:?} {nth}");
+            if !world.life.statuses().is_empty() {
+                cut += 1;
+                core(&world.life, true);
+                while world.life.driver.run_once().unwrap() {}
+            }
+            (world.known, world.next_journal, world.epoch) = (BTreeMap::new(), 2, 2);
+            world.open();
+            while world.laps < 2 {
+                world.append();
+                world.run();
+                let end = world.life.statuses()[&2].durable.0;
+                let trim = testing::trim(2, world.life.id, end, false);
+                world.life.shared.core.lock().trim(&trim).unwrap();
+                world.run();
+            }
+            for epoch in 3..5 {
+                world.life = begin(world.life.device.inner().power_cut(4096, |_, _| true), epoch).unwrap();
+                assert_eq!(open(&world.life), late(), "{operation:?} {nth}, {epoch}");
+            }
+        }
+    }
+    assert!(answered > 6 && cut > 2, "{answered} answered, {cut} cut off");
 }
 
 fn seeds() -> std::ops::Range<u64> {
@@ -417,7 +528,7 @@ fn nothing_acknowledged_is_lost() {
     for seed in seeds() {
         let outcome = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
-            for _ in 0..150 {
+            for _ in 0..200 {
                 world.step();
             }
             world.drain();

@@ -141,10 +141,10 @@ async fn what_is_not_ours_is_refused_and_left_alone() {
 #[tokio::test]
 async fn a_newer_superblock_version_is_refused() {
     let (device, nodes) = used().await;
-    device.damage(4, &[2]);
+    device.damage(4, &[3]);
     assert_eq!(
         refusal(&device, NODE, &nodes).await,
-        "memory: superblock: version 2 is not known here (newest: 1)"
+        "memory: superblock: version 3 is not known here (newest: 2)"
     );
 }
 
