@@ -18,10 +18,10 @@ use parking_lot::Mutex;
 use tailwater_format::entry::{Slice, encoded_bytes};
 use tailwater_rpc::Error;
 use tailwater_rpc::controller::JournalGrant;
-use tailwater_rpc::wal::{AppendSender, AppendState, AppendStream, OpenJournal, WalDirectory, entry_cost};
+use tailwater_rpc::wal::{AppendSender, AppendState, AppendStream, OpenJournal, WalDirectory};
 use tailwater_runtime::clock::Instant;
 use tailwater_runtime::telemetry::IntGauge;
-use tailwater_types::{DeviceId, JournalId, Kind, Lsn, Offset};
+use tailwater_types::{DeviceId, JournalId, Kind, Offset};
 use tokio::sync::{Notify, Semaphore, TryAcquireError, watch};
 
 use crate::metrics::JournalMetrics;
@@ -214,7 +214,7 @@ impl Journal {
             return;
         }
         if let Some(cut) = state.writer.cut_before(slice.bytes.len()) {
-            self.send(&mut state, cut);
+            self.take_in(&state, &cut);
         }
         state.writer.push(slice, (partition, end), u64::from(credit.spend()));
         self.send_ready(&mut state);
@@ -289,78 +289,48 @@ impl Journal {
     }
 
     async fn reattach(&self) -> Result<watch::Receiver<AppendState>, Error> {
-        let AppendStream {
-            next,
-            sender,
-            state: mut progress,
-        } = attach(&*self.wals, &self.open).await?;
-        let commit = {
-            let mut state = self.state.lock();
-            let free = self.credit.forget_permits(Semaphore::MAX_PERMITS) as u64;
-            state.writer.reattach(next, free)
-        };
-        self.max_entry_bytes.store(sender.max_entry_bytes(), Ordering::Relaxed);
-        if let Err(commit) = commit {
-            let id = self.id;
+        let stream = attach(&*self.wals, &self.open).await?;
+        self.max_entry_bytes
+            .store(stream.sender.max_entry_bytes(), Ordering::Relaxed);
+        let mut state = self.state.lock();
+        let free = self.credit.forget_permits(Semaphore::MAX_PERMITS) as u64;
+        if let Err(commit) = state.writer.reattach(stream.next, free) {
+            let (id, next) = (self.id, stream.next);
             return Err(Error::Corrupt(format!(
                 "journal {id} goes on at LSN {next}, but everything below {commit} was durable"
             )));
         }
-        self.send_again(next, sender, &mut progress).await?;
-        Ok(progress)
+        // What is in flight from there on goes out again as the stream's credit allows ([`Journal::advance`]).
+        state.sender = Some(stream.sender);
+        Ok(stream.state)
     }
 
-    /// Sends what is in flight from `next` on once more, as the new stream's credit allows, then leaves `sender` to appends.
-    async fn send_again(
-        &self,
-        mut next: Lsn,
-        sender: Box<dyn AppendSender>,
-        progress: &mut watch::Receiver<AppendState>,
-    ) -> Result<(), Error> {
-        let mut cost = 0;
-        loop {
-            let (entry, commit) = {
-                let mut state = self.state.lock();
-                let Some(entry) = state.writer.in_flight_at(next) else {
-                    state.sender = Some(sender);
-                    return Ok(());
-                };
-                (entry, state.writer.commit())
-            };
-            cost += entry_cost(entry.encoded_bytes());
-            let enough = |seen: &AppendState| seen.credit_limit >= cost || seen.failed.is_some();
-            match progress.wait_for(enough).await {
-                Ok(seen) => seen.check()?,
-                Err(_closed) => return Err(gone()),
-            }
-            sender.send(entry, commit)?;
-            next = next.next();
-        }
-    }
-
+    /// Cuts what is ready, and sends what the stream's credit allows.
     fn send_ready(&self, state: &mut State) {
-        if state.sender.is_some()
-            && let Some(cut) = state.writer.cut_ready()
+        if state.sender.is_none() {
+            // What is in flight goes out with the next attachment, and what is pending behind it.
+            return;
+        }
+        if let Some(cut) = state.writer.cut_ready() {
+            self.take_in(state, &cut);
+        }
+        while let Some(sender) = &state.sender
+            && let Some(entry) = state.writer.take_unsent()
         {
-            self.send(state, cut);
+            let commit = state.writer.commit();
+            if let Err(error) = sender.send(entry, commit) {
+                state.sender = None;
+                state.refused = Some(error);
+                self.refused.notify_one();
+            }
         }
     }
 
-    fn send(&self, state: &mut State, cut: Cut) {
+    fn take_in(&self, state: &State, cut: &Cut) {
         self.credit.add_permits(cut.spare_units as usize);
         self.metrics.entries.inc();
-        self.metrics.entry_bytes.observe(cut.entry.encoded_bytes() as f64);
+        self.metrics.entry_bytes.observe(cut.encoded_bytes as f64);
         self.metrics.in_flight_bytes.set(state.writer.in_flight_bytes() as i64);
-        let Some(sender) = &state.sender else {
-            // It is in flight, and goes out with the next attachment.
-            return;
-        };
-        let commit = state.writer.commit();
-        if let Err(error) = sender.send(cut.entry, commit) {
-            state.sender = None;
-            state.refused = Some(error);
-            self.refused.notify_one();
-        }
     }
 
     fn reservation(self: &Arc<Self>, units: u32) -> Reservation {

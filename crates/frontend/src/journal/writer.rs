@@ -5,7 +5,8 @@
 //!
 //! Credit is counted in units of [`UNIT_BYTES`], which divides every entry's cost. Each slice comes with the units of
 //! an entry of its own; an entry of several costs at most their sum, since its header is shared and rounding up is
-//! subadditive. So whoever holds units can always send.
+//! subadditive. So whoever holds units can always send, but for one case: after a new stream was attached, what was given
+//! out under the one before may be more than the new one has granted yet. Then entries wait here, in order, for its limit.
 
 use std::collections::VecDeque;
 
@@ -36,12 +37,18 @@ pub(super) struct Writer<T> {
     pending_bytes: usize,
     /// Units that came with what is pending.
     pending_units: u64,
+    /// Cut and not durable yet.
     in_flight: VecDeque<InFlight<T>>,
     in_flight_bytes: usize,
-    /// Units given out since the stream was attached: sent, with an appender, pending, or free.
+    /// The next LSN to be sent through the stream that is attached.
+    unsent: Lsn,
+    /// Units given out since the stream was attached: cut, with an appender, pending, or free.
     issued_units: u64,
-    /// Of them, those of entries that were sent.
+    /// Of them, those of entries that were cut; and of these, those of entries that were sent.
+    cut_units: u64,
     sent_units: u64,
+    /// What the stream has granted since it was attached.
+    limit_units: u64,
 }
 
 struct InFlight<T> {
@@ -50,9 +57,10 @@ struct InFlight<T> {
     tags: Vec<T>,
 }
 
-/// An entry to be sent, and units that it didn't need after all.
+/// An entry that is in flight now.
 pub(super) struct Cut {
-    pub entry: Entry,
+    pub encoded_bytes: usize,
+    /// Units that it didn't need after all.
     pub spare_units: u64,
 }
 
@@ -77,8 +85,11 @@ impl<T> Writer<T> {
             pending_units: 0,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
+            unsent: next,
             issued_units: 0,
+            cut_units: 0,
             sent_units: 0,
+            limit_units: 0,
         }
     }
 
@@ -119,7 +130,7 @@ impl<T> Writer<T> {
         self.pending_tags.push(tag);
     }
 
-    /// What is to be sent now: all that is pending, if the bytes in flight allow it or the entry has reached its bound.
+    /// What is to be cut now: all that is pending, if the bytes in flight allow it or the entry has reached its bound.
     pub fn cut_ready(&mut self) -> Option<Cut> {
         let fits =
             self.in_flight.is_empty() || self.in_flight_bytes + self.pending_bytes <= self.limits.max_in_flight_bytes;
@@ -136,16 +147,28 @@ impl<T> Writer<T> {
         self.next = self.next.next();
         let cost = entry_units(entry.encoded_bytes());
         debug_assert!(cost <= units, "an entry costs at most what its slices came with");
-        self.sent_units += cost;
-        self.in_flight_bytes += entry.encoded_bytes();
-        self.in_flight.push_back(InFlight {
-            entry: entry.clone(),
-            tags,
-        });
+        self.cut_units += cost;
+        let encoded_bytes = entry.encoded_bytes();
+        self.in_flight_bytes += encoded_bytes;
+        self.in_flight.push_back(InFlight { entry, tags });
         Cut {
-            entry,
+            encoded_bytes,
             spare_units: units - cost,
         }
+    }
+
+    /// The next entry to be sent, if there is one and the stream's limit allows it. It counts as sent from here on.
+    pub fn take_unsent(&mut self) -> Option<Entry> {
+        self.unsent = self.unsent.max(self.commit());
+        let index = self.unsent.0 - self.commit().0;
+        let flight = self.in_flight.get(usize::try_from(index).ok()?)?;
+        let cost = entry_units(flight.entry.encoded_bytes());
+        if self.sent_units + cost > self.limit_units {
+            return None;
+        }
+        self.sent_units += cost;
+        self.unsent = self.unsent.next();
+        Some(flight.entry.clone())
     }
 
     /// Everything below `durable` is: hands the tags of what has become so to `committed`, in order.
@@ -161,14 +184,15 @@ impl<T> Writer<T> {
 
     /// Units that may be given out now that the limit is `limit_bytes`.
     pub fn grant(&mut self, limit_bytes: u64) -> u64 {
-        let limit = limit_bytes / UNIT_BYTES;
-        let more = limit.saturating_sub(self.issued_units);
+        self.limit_units = self.limit_units.max(limit_bytes / UNIT_BYTES);
+        let more = self.limit_units.saturating_sub(self.issued_units);
         self.issued_units += more;
         more
     }
 
     /// A new stream was attached at `next` while `free_units` were with nobody, and have been taken back. What is in flight
-    /// from there on is to be sent again ([`Writer::in_flight_at`]), and counts against the new stream's limit.
+    /// from there on is to be sent again ([`Writer::take_unsent`]), and counts against the new stream's limit, as what is
+    /// pending or with an appender does.
     ///
     /// # Errors
     /// With the first LSN that isn't durable, if the stream goes on below it, or above what was ever sent: this isn't the
@@ -178,18 +202,12 @@ impl<T> Writer<T> {
         if next < commit || next > self.next {
             return Err(commit);
         }
-        let with_others = self.issued_units - self.sent_units - free_units;
+        let with_others = self.issued_units - self.cut_units - free_units;
         let again = self.in_flight.iter().filter(|flight| flight.entry.lsn() >= next);
-        self.sent_units = again.map(|flight| entry_units(flight.entry.encoded_bytes())).sum();
-        self.issued_units = self.sent_units + with_others;
+        self.cut_units = again.map(|flight| entry_units(flight.entry.encoded_bytes())).sum();
+        self.issued_units = self.cut_units + with_others;
+        (self.unsent, self.sent_units, self.limit_units) = (next, 0, 0);
         Ok(())
-    }
-
-    /// The entry of that LSN, if it is in flight.
-    pub fn in_flight_at(&self, lsn: Lsn) -> Option<Entry> {
-        let index = lsn.0.checked_sub(self.commit().0)?;
-        let flight = self.in_flight.get(usize::try_from(index).ok()?)?;
-        Some(flight.entry.clone())
     }
 
     /// Lets go of everything: nothing of it will be known to be committed.
@@ -239,15 +257,20 @@ mod tests {
         writer
     }
 
+    /// The bodies of the entries that go out after a slice was pushed.
     fn push(writer: &mut Writer<u32>, bytes: usize, tag: u32) -> Vec<usize> {
-        let before = writer.cut_before(bytes);
+        writer.cut_before(bytes);
         writer.push(slice(bytes), tag, units_of(bytes));
-        let ready = writer.cut_ready();
-        [before, ready]
-            .into_iter()
-            .flatten()
-            .map(|cut| cut.entry.header().body_bytes())
-            .collect()
+        writer.cut_ready();
+        sent(writer).iter().map(|entry| entry.header().body_bytes()).collect()
+    }
+
+    fn sent(writer: &mut Writer<u32>) -> Vec<Entry> {
+        std::iter::from_fn(|| writer.take_unsent()).collect()
+    }
+
+    fn lsns(entries: &[Entry]) -> Vec<u64> {
+        entries.iter().map(|entry| entry.lsn().0).collect()
     }
 
     /// An idle journal sends at once; a busy one collects until an ack makes room.
@@ -259,8 +282,8 @@ mod tests {
         assert_eq!(push(&mut writer, 100, 2), [0; 0]);
         let mut committed = Vec::new();
         writer.acked(Lsn(1), |tag| committed.push(tag));
-        let cut = writer.cut_ready().expect("nothing is in flight");
-        assert_eq!(cut.entry.header().body_bytes(), 400);
+        writer.cut_ready().expect("nothing is in flight");
+        assert_eq!(sent(&mut writer)[0].header().body_bytes(), 400);
         writer.acked(Lsn(2), |tag| committed.push(tag));
         assert_eq!(committed, [0, 1, 2]);
         assert!(writer.is_idle());
@@ -287,41 +310,86 @@ mod tests {
         assert_eq!(writer.reattach(Lsn(0), 0), Err(Lsn(1)));
         assert_eq!(writer.reattach(Lsn(5), 0), Err(Lsn(1)));
         assert_eq!(writer.reattach(Lsn(2), 0), Ok(()));
-        let lsns = (0..6).filter_map(|lsn| writer.in_flight_at(Lsn(lsn)));
-        let lsns: Vec<u64> = lsns.map(|entry| entry.lsn().0).collect();
-        assert_eq!(lsns, [1, 2, 3]);
+        assert_eq!(sent(&mut writer).len(), 0, "nothing is granted yet");
+        writer.grant(units_of(1000) * UNIT_BYTES);
+        assert_eq!(lsns(&sent(&mut writer)), [2]);
+        writer.grant(1 << 20);
+        assert_eq!(lsns(&sent(&mut writer)), [3]);
         assert_eq!(writer.sent_units, 2 * units_of(1000));
     }
 
+    /// What was given out under the stream before waits, in order, until the new one has granted as much; only then is
+    /// more given out.
+    #[test]
+    fn what_the_new_stream_has_not_granted_waits() {
+        let mut writer = Writer::new(JournalId(1), Lsn(0), LIMITS);
+        let unit = units_of(1000);
+        assert_eq!(writer.grant(5 * unit * UNIT_BYTES), 5 * unit);
+        assert_eq!(push(&mut writer, 1000, 0), [1000]);
+        // Of the other four one is free, one pending, two are with appenders.
+        writer.push(slice(600), 1, unit);
+        assert_eq!(writer.reattach(Lsn(0), unit), Ok(()));
+        assert_eq!(writer.grant(unit * UNIT_BYTES), 0);
+        assert_eq!(lsns(&sent(&mut writer)), [0]);
+        assert_eq!(push(&mut writer, 1000, 2), [0; 0]);
+        assert_eq!(push(&mut writer, 1000, 3), [0; 0]);
+        let mut committed = Vec::new();
+        writer.acked(Lsn(1), |tag| committed.push(tag));
+        assert_eq!(committed, [0]);
+        assert_eq!(writer.grant(3 * unit * UNIT_BYTES), 0);
+        assert_eq!(lsns(&sent(&mut writer)), [1, 2]);
+        assert_eq!(writer.grant(5 * unit * UNIT_BYTES), unit);
+        assert_eq!(lsns(&sent(&mut writer)), [3]);
+    }
+
     proptest! {
-        /// Whatever is pushed and acked: units are neither lost nor made, and nothing is sent beyond the limit.
+        /// Whatever is pushed and acked, and however often a stream with another limit is attached: units are neither lost
+        /// nor made, and nothing is sent beyond the limit.
         #[test]
-        fn credit_is_conserved(steps in prop::collection::vec((1usize..3000, any::<bool>()), 1..60)) {
+        fn credit_is_conserved(steps in prop::collection::vec((1usize..3000, 0..4u8, 1..300u64), 1..60)) {
             let mut writer: Writer<u32> = Writer::new(JournalId(1), Lsn(0), LIMITS);
-            let limit_units = 300;
+            let mut limit_units = 300;
             let mut free = writer.grant(limit_units * UNIT_BYTES);
-            let (mut spent, mut pending) = (0, 0);
-            for (bytes, ack) in steps {
+            let (mut cut_units, mut sent_units, mut pending) = (0, 0, 0);
+            let mut next = Lsn(0);
+            for (bytes, what, limit) in steps {
                 let units = units_of(bytes);
-                if units > free {
-                    continue;
-                }
-                free -= units;
-                pending += units;
-                let before = writer.cut_before(bytes);
-                let mut cuts = Vec::from_iter(before);
-                writer.push(slice(bytes), 0, units);
-                if ack {
-                    writer.acked(Lsn(u64::MAX), |_| ());
+                let mut cuts = Vec::new();
+                match what {
+                    0 => writer.acked(next, |_| ()),
+                    1 if limit % 8 == 0 => {
+                        next = writer.commit();
+                        prop_assert_eq!(writer.reattach(next, free), Ok(()));
+                        let again = writer.in_flight.iter().map(|flight| entry_units(flight.entry.encoded_bytes()));
+                        (cut_units, sent_units, limit_units) = (again.sum(), 0, limit);
+                        free = writer.grant(limit_units * UNIT_BYTES);
+                    }
+                    _ if units <= free => {
+                        free -= units;
+                        pending += units;
+                        cuts.extend(writer.cut_before(bytes));
+                        writer.push(slice(bytes), 0, units);
+                    }
+                    _ => {
+                        limit_units += limit;
+                        free += writer.grant(limit_units * UNIT_BYTES);
+                    }
                 }
                 cuts.extend(writer.cut_ready());
                 for cut in cuts {
-                    let cost = entry_cost(cut.entry.encoded_bytes()) / UNIT_BYTES;
-                    spent += cost;
+                    let cost = entry_cost(cut.encoded_bytes) / UNIT_BYTES;
+                    cut_units += cost;
                     pending -= cost + cut.spare_units;
                     free += cut.spare_units;
                 }
-                prop_assert_eq!(free + spent + pending, limit_units);
+                while let Some(entry) = writer.take_unsent() {
+                    prop_assert_eq!(entry.lsn(), next);
+                    next = next.next();
+                    sent_units += entry_cost(entry.encoded_bytes()) / UNIT_BYTES;
+                }
+                prop_assert!(sent_units <= limit_units && sent_units <= cut_units);
+                prop_assert!(free == 0 || free + cut_units + pending <= limit_units);
+                prop_assert_eq!(free + cut_units + pending, writer.issued_units);
             }
         }
     }

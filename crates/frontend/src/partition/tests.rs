@@ -1,8 +1,9 @@
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tailwater_log::Refusal;
-use tailwater_types::{LeaderEpoch, Lsn};
+use tailwater_types::{JournalId, LeaderEpoch, Lsn};
 
 use super::*;
 use crate::config::Config;
@@ -189,6 +190,52 @@ async fn what_was_in_flight_survives_a_restart_of_the_wal() {
     let read = values_from(&partition, 0).await;
     assert_eq!(read.len(), 21);
     assert_eq!(read[20].1, b"during");
+}
+
+/// A WAL that comes back with less room than it had: what is beyond its credit waits, and what is durable is acknowledged
+/// meanwhile. The journal goes on, and everything commits in order once there is room.
+#[tokio::test(start_paused = true)]
+async fn a_wal_that_comes_back_nearly_full_is_waited_for() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    commit(&partition, batch(&[b"0"])).await;
+    let journal = fixture.journal();
+    fixture.wal.go_away();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut waiting = VecDeque::new();
+    for number in 1..6usize {
+        waiting.push_back(append(&partition, batch(&[&value(number, 900_000)])).await.unwrap());
+    }
+    fixture.wal.fill_up(2_000_000);
+    fixture.wal.come_back();
+    for number in 1..3 {
+        let first = waiting.pop_front().unwrap().committed();
+        let first = tokio::time::timeout(Duration::from_secs(60), first).await;
+        assert_eq!(first.expect("in time").unwrap().base_offset, Offset(number));
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(fixture.wal.entries(journal).len(), 3, "no room for more");
+    fixture.wal.release();
+    for (number, appended) in (3..).zip(waiting) {
+        assert_eq!(appended.committed().await.unwrap().base_offset, Offset(number));
+    }
+    assert_eq!(fixture.journal(), journal);
+    assert_eq!(values_from(&partition, 0).await.len(), 6);
+}
+
+/// A WAL that refuses to open a journal, as one that is gone, is asked to open another.
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_is_gone_is_left_for_another() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let journal = fixture.journal();
+    let next = JournalId(journal.0 + 1);
+    fixture.wal.forget(next);
+    let end = fixture.wal.seal_now(journal);
+    fixture.controller.set_sealed(journal, end);
+    let again = fixture.opened(partition.topic(), 0).await;
+    assert_eq!(commit(&again, batch(&[b"0"])).await, Offset(0));
+    assert_eq!(fixture.journal(), JournalId(journal.0 + 2));
 }
 
 /// When its journal is sealed a leadership ends: what is in flight has an unknown outcome, and the partition opens again

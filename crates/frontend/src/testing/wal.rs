@@ -29,6 +29,8 @@ struct Inner {
     acks: bool,
     /// Bytes that may be sent and not yet durable.
     window_bytes: u64,
+    /// Whether no more than that may ever be sent.
+    is_full: bool,
     /// Whether nobody finds the node.
     away: bool,
 }
@@ -49,6 +51,7 @@ impl FakeWal {
             journals: BTreeMap::new(),
             acks: true,
             window_bytes: 8 << 20,
+            is_full: false,
             away: false,
         };
         Self {
@@ -64,8 +67,19 @@ impl FakeWal {
 
     pub fn release(&self) {
         let mut inner = self.inner.lock();
-        inner.acks = true;
+        (inner.acks, inner.is_full) = (true, false);
         inner.ack_all();
+    }
+
+    /// From now on there is room for `bytes`, and then for no more, until [`FakeWal::release`].
+    pub fn fill_up(&self, bytes: u64) {
+        let mut inner = self.inner.lock();
+        (inner.window_bytes, inner.is_full) = (bytes, true);
+    }
+
+    /// The node takes no opening of that journal, as of one that is gone.
+    pub fn forget(&self, journal: JournalId) {
+        self.inner.lock().journals.insert(journal, Journal::new(true));
     }
 
     /// The node goes away: what wasn't durable is lost, attached writers learn of it, nobody finds it.
@@ -89,7 +103,7 @@ impl FakeWal {
     pub fn seal_now(&self, journal: JournalId) -> Lsn {
         let mut inner = self.inner.lock();
         let journal_id = journal;
-        let journal = inner.journals.entry(journal).or_insert_with(Journal::new);
+        let journal = inner.journals.entry(journal).or_insert_with(|| Journal::new(false));
         journal.sealed = true;
         journal.entries.truncate(journal.durable);
         journal.fail(Error::JournalFenced { journal: journal_id });
@@ -142,20 +156,24 @@ impl Inner {
                 failed: None,
             };
             if let Some(attached) = &journal.attached {
-                attached.send_replace(state);
+                let granted = attached.borrow().credit_limit;
+                attached.send_replace(AppendState {
+                    credit_limit: if self.is_full { granted } else { state.credit_limit },
+                    ..state
+                });
             }
         }
     }
 }
 
 impl Journal {
-    fn new() -> Self {
+    fn new(sealed: bool) -> Self {
         Self {
             entries: Vec::new(),
             durable: 0,
             trim: Lsn::ZERO,
             trimmed_at: MetadataVersion::default(),
-            sealed: false,
+            sealed,
             sent_cost: 0,
             attached: None,
         }
@@ -218,7 +236,10 @@ impl Wal for FakeWal {
     async fn open_journal(&self, request: OpenJournal) -> Result<AppendStream> {
         let mut inner = self.inner.lock();
         let window = inner.window_bytes;
-        let journal = inner.journals.entry(request.journal).or_insert_with(Journal::new);
+        let journal = inner
+            .journals
+            .entry(request.journal)
+            .or_insert_with(|| Journal::new(false));
         if journal.sealed {
             return Err(Error::JournalFenced {
                 journal: request.journal,
