@@ -9,21 +9,19 @@ use std::sync::mpsc::sync_channel;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tailwater_format::entry::{Entry, Slice, SliceHeader, SliceKind};
-use tailwater_rpc::grpc::{WalClient, WalRoutes};
+use tailwater_rpc::grpc::{Routes, WalClient, WalRoutes, serve};
 use tailwater_rpc::wal::{
     AppendSender, AppendState, AppendStream, OpenJournal, ReadJournal, ReadStream, ScannedEntry, SealJournal,
     SealedJournal, TrimJournal, Wal, WalStatus, entry_cost,
 };
 use tailwater_rpc::{Error, Result, Stream};
-use tailwater_runtime::{Clock, Metrics, Random, Runtime, Tasks};
+use tailwater_runtime::{CancellationToken, Clock, Metrics, Random, Runtime, Tasks};
 use tailwater_types::{DeviceId, JournalId, LeaderEpoch, Lsn, NodeEpoch, NodeId, Offset, StreamId};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Endpoint, Server};
 
 const ENTRY_BYTES: usize = 1 << 20;
 const ENTRIES: u64 = 4096;
-const WINDOW_BYTES: u32 = 8 << 20;
 const CREDIT_BYTES: u64 = 64 << 20;
 
 /// Takes every entry, keeps none, and says at once that it is durable.
@@ -115,13 +113,7 @@ async fn append_all(address: std::net::SocketAddr) {
         tasks: Tasks::new("sender"),
         metrics: Metrics::new(),
     };
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-    let channel = endpoint
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .tcp_nodelay(true)
-        .connect_lazy();
-    let wal = WalClient::new(channel, "the sink".to_owned(), runtime);
+    let wal = WalClient::new(&address.to_string(), runtime).unwrap();
     let device = DeviceId::from_bytes([1; 16]);
     let open = OpenJournal {
         journal: JournalId(1),
@@ -151,18 +143,15 @@ async fn append_all(address: std::net::SocketAddr) {
 #[allow(clippy::disallowed_methods, reason = "two threads that are measured")]
 fn entries_over_loopback() {
     let (told, address) = sync_channel(1);
-    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
     let receiver = std::thread::spawn(move || {
         let executor = executor();
         executor.block_on(async {
-            let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-            told.send(incoming.local_addr().unwrap()).unwrap();
-            let server = Server::builder()
-                .initial_stream_window_size(WINDOW_BYTES)
-                .initial_connection_window_size(WINDOW_BYTES)
-                .add_service(WalRoutes::new(Arc::new(Sink)))
-                .serve_with_incoming_shutdown(incoming, async { drop(stopped.await) });
-            server.await.unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            told.send(listener.local_addr().unwrap()).unwrap();
+            let routes = Routes::new(WalRoutes::new(Arc::new(Sink)));
+            serve(listener, routes, stopped, Clock::system()).await.unwrap();
         });
         cpu_seconds()
     });
@@ -170,7 +159,7 @@ fn entries_over_loopback() {
     let begun = cpu_seconds();
     executor().block_on(append_all(address));
     let sender = cpu_seconds() - begun;
-    stop.send(()).unwrap();
+    stop.cancel();
     let receiver = receiver.join().unwrap();
     let gigabytes = (ENTRIES * ENTRY_BYTES as u64) as f64 / 1e9;
     println!(

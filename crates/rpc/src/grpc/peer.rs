@@ -62,6 +62,11 @@ impl Peer {
         })
     }
 
+    /// Whom and where, for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }

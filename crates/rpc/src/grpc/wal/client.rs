@@ -21,7 +21,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
-use super::super::error::{from_status, timed_out};
+use super::super::error::timed_out;
+use super::super::peer::Peer;
 use super::super::proto;
 use super::super::proto::append_request::Request;
 use super::append::{Outbox, Sender, follow};
@@ -45,27 +46,20 @@ const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// A WAL node at the other end of a connection.
 #[derive(Clone)]
 pub struct WalClient {
-    channel: Channel,
+    peer: Peer,
     unary: proto::wal_client::WalClient<Channel>,
-    /// Whom and where, for messages.
-    peer: String,
     runtime: Runtime,
 }
 
 impl WalClient {
-    /// A client over `channel`, which connects when it is needed. `peer` says whom and where in messages.
-    pub fn new(channel: Channel, peer: String, runtime: Runtime) -> Self {
-        let unary = proto::wal_client::WalClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        Self {
-            channel,
-            unary,
-            peer,
-            runtime,
-        }
-    }
-
-    fn failed(&self, status: &Status) -> Error {
-        from_status(status, &self.peer)
+    /// A client of the node at `address`, which is HOST:PORT; it connects when it is needed. To be made inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a text that isn't HOST:PORT.
+    pub fn new(address: &str, runtime: Runtime) -> Result<Self> {
+        let peer = Peer::new("the WAL node", address, runtime.clock.clone())?;
+        let unary = proto::wal_client::WalClient::new(peer.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Ok(Self { peer, unary, runtime })
     }
 
     /// Sends an opening, and answers with the stream of what comes back.
@@ -77,7 +71,7 @@ impl WalClient {
         let headers = request.headers_mut();
         headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
         headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        let mut channel = self.channel.clone();
+        let mut channel = self.peer.channel();
         poll_fn(|context| GrpcService::<Body>::poll_ready(&mut channel, context))
             .await
             .map_err(|error| Status::from_error(error.into()))?;
@@ -103,8 +97,8 @@ impl WalClient {
     /// The next message of a stream.
     async fn next<T>(&self, answers: &mut Streaming<T>) -> Result<Option<T>> {
         match self.runtime.clock.timeout(READ_DEADLINE, answers.message()).await {
-            Ok(message) => message.map_err(|status| self.failed(&status)),
-            Err(_elapsed) => Err(timed_out(&self.peer)),
+            Ok(message) => message.map_err(|status| self.peer.error(&status)),
+            Err(_elapsed) => Err(timed_out(self.peer.name())),
         }
     }
 
@@ -113,11 +107,11 @@ impl WalClient {
             let journal = reading.journal;
             let entry = reading.assembly.push(piece.entry, piece.last);
             let entry =
-                entry.map_err(|error| Error::Corrupt(format!("journal {journal} at {}: {error}", self.peer)))?;
+                entry.map_err(|error| Error::Corrupt(format!("journal {journal} at {}: {error}", self.peer.name())))?;
             if let Some(entry) = entry {
                 let (found, lsn) = (entry.header().journal, entry.lsn());
                 if (found, lsn) != (journal, reading.next) {
-                    let (peer, next) = (&self.peer, reading.next);
+                    let (peer, next) = (self.peer.name(), reading.next);
                     return Err(Error::Corrupt(format!(
                         "{peer} answered LSN {lsn} of journal {found} for LSN {next} of journal {journal}"
                     )));
@@ -127,7 +121,7 @@ impl WalClient {
             }
         }
         if reading.assembly.is_amid() {
-            return Err(Error::Corrupt(format!("{} ended amid an entry", self.peer)));
+            return Err(Error::Corrupt(format!("{} ended amid an entry", self.peer.name())));
         }
         Ok(None)
     }
@@ -166,12 +160,12 @@ impl Wal for WalClient {
         };
         let opened = self.runtime.clock.timeout(FLUSH_DEADLINE, opened).await;
         let (first, answers) = opened
-            .map_err(|_elapsed| timed_out(&self.peer))?
-            .map_err(|status| self.failed(&status))?;
+            .map_err(|_elapsed| timed_out(self.peer.name()))?
+            .map_err(|status| self.peer.error(&status))?;
         let (Some(next), Some(max_entry_bytes)) = (first.next, first.max_entry_bytes) else {
             return Err(Error::Invalid(format!(
                 "{} answered an opening without saying where to go on",
-                self.peer
+                self.peer.name()
             )));
         };
         sender.opened(
@@ -183,7 +177,7 @@ impl Wal for WalClient {
             credit_limit: first.credit_limit,
             failed: None,
         });
-        let follow = follow(answers, told, outbox, self.peer.clone());
+        let follow = follow(answers, told, outbox, self.peer.name().to_owned());
         self.runtime.tasks.spawn("append-answers", Policy::LOGGED_ABORT, follow);
         Ok(AppendStream {
             next: Lsn(next),
@@ -201,11 +195,11 @@ impl Wal for WalClient {
                 .await
         };
         let answered = self.runtime.clock.timeout(READ_DEADLINE, call).await;
-        let answered = answered.map_err(|_elapsed| timed_out(&self.peer))?;
+        let answered = answered.map_err(|_elapsed| timed_out(self.peer.name()))?;
         let reading = Reading {
             journal,
             next,
-            pieces: answered.map_err(|status| self.failed(&status))?.into_inner(),
+            pieces: answered.map_err(|status| self.peer.error(&status))?.into_inner(),
             assembly: Assembly::new(MAX_MESSAGE_BYTES),
         };
         let entries = stream::try_unfold((self.clone(), reading), |(client, mut reading)| async move {
@@ -223,8 +217,8 @@ impl Wal for WalClient {
                 .await
         };
         let answered = self.runtime.clock.timeout(READ_DEADLINE, call).await;
-        let answered = answered.map_err(|_elapsed| timed_out(&self.peer))?;
-        let answers = answered.map_err(|status| self.failed(&status))?.into_inner();
+        let answered = answered.map_err(|_elapsed| timed_out(self.peer.name()))?;
+        let answers = answered.map_err(|status| self.peer.error(&status))?.into_inner();
         let scanned = stream::try_unfold((self.clone(), answers), |(client, mut answers)| async move {
             match client.next(&mut answers).await? {
                 Some(entry) => Ok(Some((ScannedEntry::try_from(entry)?, (client, answers)))),
@@ -237,24 +231,27 @@ impl Wal for WalClient {
     async fn read_stream(&self, read: ReadStream) -> Result<Vec<Bytes>> {
         let read = within(READ_DEADLINE, proto::ReadStreamRequest::from(read));
         let answer = self.unary.clone().read_stream(read).await;
-        Ok(answer.map_err(|status| self.failed(&status))?.into_inner().batches)
+        Ok(answer.map_err(|status| self.peer.error(&status))?.into_inner().batches)
     }
 
     async fn seal(&self, seal: SealJournal) -> Result<SealedJournal> {
         let seal = within(FLUSH_DEADLINE, proto::SealRequest::from(seal));
         let answer = self.unary.clone().seal(seal).await;
-        Ok(answer.map_err(|status| self.failed(&status))?.into_inner().into())
+        Ok(answer.map_err(|status| self.peer.error(&status))?.into_inner().into())
     }
 
     async fn trim(&self, trim: TrimJournal) -> Result<()> {
         let trim = within(DEADLINE, proto::TrimRequest::from(trim));
         let answer = self.unary.clone().trim(trim).await;
-        answer.map(drop).map_err(|status| self.failed(&status))
+        answer.map(drop).map_err(|status| self.peer.error(&status))
     }
 
     async fn status(&self) -> Result<WalStatus> {
         let status = within(DEADLINE, proto::StatusRequest {});
         let answer = self.unary.clone().status(status).await;
-        answer.map_err(|status| self.failed(&status))?.into_inner().try_into()
+        answer
+            .map_err(|status| self.peer.error(&status))?
+            .into_inner()
+            .try_into()
     }
 }

@@ -11,7 +11,7 @@ use tailwater_types::{JournalId, Kind, Lsn, Outcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::node::{Node, Via, client, durable, seen, serve};
+use super::node::{Node, Via, client, durable, seen, serve_on};
 use crate::testing::{entry, open, seal, slice};
 
 /// A way to `server` that carries so many bytes to it as `allowed` says, in all; then it cuts every connection.
@@ -64,7 +64,7 @@ async fn carried(mut from: TcpStream, mut to: TcpStream, left: Arc<AtomicU64>) {
 #[tokio::test]
 async fn a_cut_connection_leaves_no_half_entry() {
     let (node, _) = Node::new(Via::Process).await;
-    let server = serve(node.wal.clone(), &node.runtime, None);
+    let server = serve_on(node.wal.clone(), &node.runtime, None).await;
     let (address, allowed) = cut_off(server, &node.runtime).await;
     let wal = client(address, &node.runtime);
     for cut_at in [1, 100, 10_000, 300_000] {
@@ -110,7 +110,7 @@ async fn a_client_waits_for_no_node() {
         );
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
-    serve(node.wal.clone(), &node.runtime, Some(address));
+    serve_on(node.wal.clone(), &node.runtime, Some(address)).await;
     let mut stream = wal.open_journal(open(1, node.id())).await.unwrap();
     stream.sender.send(entry(1, 0, 100), Lsn(0)).unwrap();
     durable(&mut stream, 1).await;

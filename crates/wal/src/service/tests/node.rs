@@ -8,14 +8,13 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use tailwater_format::entry::{Entry, Slice, SliceHeader, SliceKind};
 use tailwater_rpc::Error;
-use tailwater_rpc::grpc::{WalClient, WalRoutes};
+use tailwater_rpc::grpc::{Routes, WalClient, WalRoutes, serve};
 use tailwater_rpc::wal::{AppendState, AppendStream, ReadJournal, ReadStream, Wal};
 use tailwater_runtime::config::{ByteSize, Millis};
 use tailwater_runtime::device::MemoryDevice;
 use tailwater_runtime::{Device, Policy, Runtime};
 use tailwater_types::{DeviceId, JournalId, Lsn, LsnRange, Offset, StreamId};
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Endpoint, Server};
+use tokio::net::TcpListener;
 
 use super::super::{WalService, start_on};
 use super::refusals::runtime;
@@ -23,7 +22,6 @@ use crate::Config;
 use crate::testing::{FakeNodes, NODE, batch, open, slice, small_config};
 
 pub(super) const CAPACITY: usize = 8 << 20;
-const WINDOW_BYTES: u32 = 8 << 20;
 
 /// How a test reaches the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +70,7 @@ impl Node {
         let wal = started.await.unwrap();
         let port: Arc<dyn Wal> = match via {
             Via::Process => wal.clone(),
-            Via::Grpc => Arc::new(client(serve(wal.clone(), &runtime, None), &runtime)),
+            Via::Grpc => Arc::new(client(serve_on(wal.clone(), &runtime, None).await, &runtime)),
         };
         Self {
             nodes,
@@ -134,15 +132,12 @@ impl Node {
 }
 
 /// Serves `wal` on loopback, at `address` or a free one, and answers where.
-pub(super) fn serve(wal: Arc<dyn Wal>, runtime: &Runtime, address: Option<SocketAddr>) -> SocketAddr {
+pub(super) async fn serve_on(wal: Arc<dyn Wal>, runtime: &Runtime, address: Option<SocketAddr>) -> SocketAddr {
     let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-    let incoming = TcpIncoming::bind(address).unwrap().with_nodelay(Some(true));
-    let address = incoming.local_addr().unwrap();
-    let server = Server::builder()
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .add_service(WalRoutes::new(wal))
-        .serve_with_incoming(incoming);
+    let listener = TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let token = runtime.tasks.token();
+    let server = serve(listener, Routes::new(WalRoutes::new(wal)), token, runtime.clock.clone());
     runtime.tasks.spawn("server", Policy::LOGGED_ABORT, async move {
         server.await.unwrap();
     });
@@ -151,13 +146,7 @@ pub(super) fn serve(wal: Arc<dyn Wal>, runtime: &Runtime, address: Option<Socket
 
 /// A client of the node at `address`.
 pub(super) fn client(address: SocketAddr, runtime: &Runtime) -> WalClient {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-    let channel = endpoint
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .tcp_nodelay(true)
-        .connect_lazy();
-    WalClient::new(channel, format!("the WAL at {address}"), runtime.clone())
+    WalClient::new(&address.to_string(), runtime.clone()).unwrap()
 }
 
 /// Waits until everything below `lsn` is durable.
