@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use tailwater_runtime::Runtime;
 use tailwater_types::{DeviceId, NodeId};
 
+use super::peer::Peer;
+use super::wal::WalClient;
 use crate::Result;
 use crate::controller::{NodeInfo, NodeState, Nodes, Tier};
 use crate::wal::{Wal, WalDirectory};
@@ -56,6 +58,17 @@ impl RemoteWals {
             runtime,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The nodes at the other end of gRPC. To be made inside a tokio runtime.
+    pub fn over_grpc(nodes: Arc<dyn Nodes>, runtime: Runtime) -> Self {
+        let within = runtime.clone();
+        let connect = move |address: &str| {
+            let peer = Peer::new("WAL node", address, within.clock.clone())?;
+            let wal = WalClient::new(peer.channel(), peer.name().to_owned(), within.clone());
+            Ok(Arc::new(wal) as Arc<dyn Wal>)
+        };
+        Self::new(nodes, Box::new(connect), runtime)
     }
 
     /// Follows the controller's list of nodes until it is dropped.

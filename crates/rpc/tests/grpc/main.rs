@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod connection;
+mod directory;
 mod support;
 mod watching;
