@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tailwater_rpc::controller::{Caller, Controller, Heartbeat, NodeState, RegisterNode, Tier};
+use tailwater_rpc::controller::{Caller, Controller, Heartbeat, NodeState, RegisterNode, Tier, until_answered};
 use tailwater_rpc::{Error, Result};
 use tailwater_runtime::{Backoff, Runtime};
-use tailwater_types::{ControllerEpoch, Kind, NodeEpoch, NodeId, Outcome};
+use tailwater_types::{ControllerEpoch, NodeEpoch, NodeId, Outcome};
 
 /// Exit code of a process whose node was fenced.
 const EXIT_FENCED: i32 = 70;
@@ -48,17 +48,8 @@ impl Session {
             address: None,
             device: None,
         };
-        let mut retry = runtime.backoff(RETRY_FIRST, RETRY_MAX);
-        let registration = loop {
-            match controller.nodes.register(request.clone()).await {
-                Ok(registration) => break registration,
-                Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Throttled) => {
-                    tracing::info!(%error, "the controller takes no registration yet");
-                    retry.wait().await;
-                }
-                Err(error) => return Err(error),
-            }
-        };
+        let register = || controller.nodes.register(request.clone());
+        let registration = until_answered(&runtime, register).await?;
         let inner = Inner {
             controller,
             runtime,

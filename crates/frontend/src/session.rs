@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tailwater_rpc::Error;
-use tailwater_rpc::controller::{Caller, Controller, Endpoint, Heartbeat, NodeState, RegisterNode, Tier};
+use tailwater_rpc::controller::{
+    Caller, Controller, Endpoint, Heartbeat, NodeState, RegisterNode, Tier, until_answered,
+};
 use tailwater_runtime::{Backoff, Clock, Random, Runtime};
-use tailwater_types::{ClusterId, ControllerEpoch, Kind, NodeEpoch, NodeId};
+use tailwater_types::{ClusterId, ControllerEpoch, NodeEpoch, NodeId};
 use tokio_util::sync::CancellationToken;
 
 /// Exit code of a process whose node was fenced.
 pub const EXIT_FENCED: i32 = 70;
 
-const RETRY_FIRST: Duration = Duration::from_millis(20);
-const RETRY_MAX: Duration = Duration::from_secs(2);
 /// How long a heartbeat may take, however short the interval is.
 const HEARTBEAT_AT_LEAST: Duration = Duration::from_millis(500);
 
@@ -71,17 +71,8 @@ impl Session {
             address,
             device: None,
         };
-        let mut retry = runtime.backoff(RETRY_FIRST, RETRY_MAX);
-        let registration = loop {
-            match controller.nodes.register(request.clone()).await {
-                Ok(registration) => break registration,
-                Err(error) if is_passing(&error) => {
-                    tracing::info!(%error, "the controller doesn't take registrations yet");
-                    retry.wait().await;
-                }
-                Err(error) => return Err(error),
-            }
-        };
+        let register = || controller.nodes.register(request.clone());
+        let registration = until_answered(&runtime, register).await?;
         let inner = Inner {
             controller,
             node,
@@ -209,9 +200,4 @@ impl Session {
         tracing::error!(node = %self.node(), reason, "fenced, stopping at once");
         self.inner.runtime.tasks.fail("session", reason, EXIT_FENCED);
     }
-}
-
-/// Whether the same call may succeed later.
-pub(crate) fn is_passing(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Unavailable | Kind::Throttled)
 }

@@ -9,6 +9,7 @@ mod journals;
 mod nodes;
 mod objects;
 mod tasks;
+mod wait;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub use objects::{
     PreparedObject, StreamObjects, StreamUpload,
 };
 pub use tasks::{Lease, LeaseRef, TaskKind, Tasks, Work};
+pub use wait::until_answered;
 
 /// Who calls, and under which epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tailwater_format::device::{MAX_WRITE_BYTES, Superblock};
-use tailwater_rpc::controller::{Caller, DeviceReport, Nodes, RegisterNode, Registration, Tier};
+use tailwater_rpc::controller::{Caller, DeviceReport, Nodes, RegisterNode, Registration, Tier, until_answered};
 use tailwater_runtime::device::FileDevice;
 use tailwater_runtime::{ByteSemaphore, Clock, Device, Metrics, OnExit, Policy, Runtime};
 use tailwater_types::{ClusterId, DeviceEpoch, DeviceId, NodeId};
@@ -91,7 +91,7 @@ pub async fn start_on(
         node_epoch: registration.node_epoch,
         controller_epoch: registration.controller_epoch,
     };
-    nodes.confirm_device(caller, superblock.device, granted).await?;
+    until_answered(&runtime, || nodes.confirm_device(caller, superblock.device, granted)).await?;
     let (shared, driver) = {
         let (log, clock, metrics) = (log.clone(), runtime.clock.clone(), runtime.metrics.clone());
         blocking(&runtime, move || log.recover(superblocks, &found, clock, &metrics)).await??
@@ -128,7 +128,7 @@ async fn register(
         address,
         device: Some(report),
     };
-    let registration = nodes.register(request).await?;
+    let registration = until_answered(runtime, || nodes.register(request.clone())).await?;
     if let Some(cluster) = found.cluster
         && cluster != registration.cluster
     {
