@@ -204,6 +204,10 @@ pub struct FetchConfig {
     /// Bytes from the WAL and from objects that all fetches together may have in memory at the same time, from when they
     /// are read until their answers are written.
     pub cold_read_bytes: ByteSize,
+    /// Fetch sessions that are kept (Kafka's `max.incremental.fetch.session.cache.slots`).
+    pub session_slots: usize,
+    /// Partitions that all fetch sessions together may have, of about 200 bytes each.
+    pub session_partitions: usize,
 }
 
 impl Default for FetchConfig {
@@ -212,6 +216,8 @@ impl Default for FetchConfig {
             max_bytes: ByteSize::mib(55),
             max_wait: Millis::seconds(300),
             cold_read_bytes: ByteSize::mib(128),
+            session_slots: 1000,
+            session_partitions: 250_000,
         }
     }
 }

@@ -12,7 +12,7 @@ use tailwater_store::{ObjectReader, ObjectStorage, ReaderOptions, Services as St
 
 use crate::cache::TailCache;
 use crate::config::Config;
-use crate::fetch::FetchHandler;
+use crate::fetch::{FetchHandler, FetchServices};
 use crate::journal::{Current, Keeper};
 use crate::metrics::{CacheMetrics, JournalMetrics, PartitionMetrics, RequestMetrics};
 use crate::partition::{Partitions, Services};
@@ -85,14 +85,15 @@ impl Data {
             tasks: runtime.tasks.clone(),
             metrics: requests.clone(),
         };
-        let fetch = FetchHandler {
+        let fetch = FetchServices {
             view: view.clone(),
             partitions: partitions.clone(),
-            config: config.fetch.clone(),
             cold_bytes: ByteSemaphore::new("fetch_cold_reads", config.fetch.cold_read_bytes.0, metrics),
             clock: runtime.clock.clone(),
+            random: runtime.random.clone(),
             metrics: requests,
         };
+        let fetch = FetchHandler::new(config.fetch.clone(), fetch);
         let tasks = &runtime.tasks;
         let interval = config.node.heartbeat_interval.as_duration();
         tasks.spawn("heartbeat", Policy::FATAL_ABORT, session.clone().keep_alive(interval));

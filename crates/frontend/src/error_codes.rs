@@ -77,6 +77,11 @@ pub(crate) fn of_catalog(error: &Error) -> ErrorCode {
     }
 }
 
+/// Why the sizes of partitions aren't known: to Kafka's tools, a log directory that can't be read.
+pub(crate) fn of_sizes(_: &Error) -> ErrorCode {
+    ErrorCode::KafkaStorageError
+}
+
 /// Why settings weren't changed.
 pub(crate) fn of_alter_configs(error: &Error) -> ErrorCode {
     match error {

@@ -2,6 +2,7 @@
 //!
 //! Owns: their names and help texts. Does not own: the server's and the coordinators', which stand with them.
 
+use tailwater_kafka::ErrorCode;
 use tailwater_runtime::Metrics;
 use tailwater_runtime::telemetry::{Histogram, IntCounter, IntCounterVec, IntGauge, SIZE_BYTES};
 
@@ -134,9 +135,39 @@ pub struct RequestMetrics {
     pub fetch_waits: IntCounter,
     /// By Kafka's error code.
     pub fetch_errors: IntCounterVec,
+    pub fetch_sessions: FetchSessionMetrics,
+}
+
+/// The fetch sessions' (KIP-227).
+#[derive(Clone)]
+pub struct FetchSessionMetrics {
+    pub sessions: IntGauge,
+    pub partitions: IntGauge,
+    pub evictions: IntCounter,
+}
+
+impl FetchSessionMetrics {
+    fn new(metrics: &Metrics) -> Self {
+        Self {
+            sessions: metrics.gauge("tailwater_frontend_fetch_sessions", "Fetch sessions that are kept"),
+            partitions: metrics.gauge(
+                "tailwater_frontend_fetch_session_partitions",
+                "Partitions in all fetch sessions",
+            ),
+            evictions: metrics.counter(
+                "tailwater_frontend_fetch_session_evictions_total",
+                "Fetch sessions that had to make room for others",
+            ),
+        }
+    }
 }
 
 impl RequestMetrics {
+    /// Counts a partition of a fetch, or a whole one, that is answered with an error.
+    pub fn refused_fetch(&self, code: ErrorCode) {
+        self.fetch_errors.with_label_values(&[&format!("{code:?}")]).inc();
+    }
+
     pub fn new(metrics: &Metrics) -> Self {
         Self {
             produced_bytes: metrics.counter("tailwater_frontend_produced_bytes_total", "Bytes of batches appended"),
@@ -163,6 +194,7 @@ impl RequestMetrics {
                 "Partitions of fetch requests answered with an error",
                 &["error"],
             ),
+            fetch_sessions: FetchSessionMetrics::new(metrics),
         }
     }
 }

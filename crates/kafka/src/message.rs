@@ -320,6 +320,35 @@ macro_rules! structure {
             }
         }
 
+        /// A struct that may be null says first whether it is.
+        impl $crate::wire::Nullable for $name {
+            fn min_bytes(version: $crate::Version) -> usize {
+                <i8 as $crate::Wire>::min_bytes(version)
+            }
+
+            fn read(
+                reader: &mut $crate::Reader,
+                version: $crate::Version,
+            ) -> Result<Option<Self>, $crate::CodecError> {
+                match <i8 as $crate::Wire>::read(reader, version)? {
+                    ..0 => Ok(None),
+                    _ => <Self as $crate::Wire>::read(reader, version).map(Some),
+                }
+            }
+
+            fn write(
+                value: Option<&Self>,
+                writer: &mut $crate::Writer,
+                version: $crate::Version,
+            ) -> Result<(), $crate::CodecError> {
+                let Some(value) = value else {
+                    return $crate::Wire::write(&-1i8, writer, version);
+                };
+                $crate::Wire::write(&1i8, writer, version)?;
+                $crate::Wire::write(value, writer, version)
+            }
+        }
+
         #[cfg(test)]
         impl $crate::testing::Fill for $name {
             fn fill(rng: &mut $crate::testing::Rng, version: $crate::Version) -> Self {

@@ -50,7 +50,7 @@ macro_rules! fill_integers {
     )*};
 }
 
-fill_integers!(i8, i16, i32, i64);
+fill_integers!(i8, i16, u16, i32, i64);
 
 impl Fill for bool {
     fn fill(rng: &mut Rng, _: Version) -> Self {

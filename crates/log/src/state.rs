@@ -139,6 +139,15 @@ impl PartitionState {
         Some(starts[at].epoch)
     }
 
+    /// Where what was written up to `epoch`, which must not be the current leader's, ends: the newest epoch up to it that
+    /// has written, and the start of the first one after it (KIP-101). A leadership that hasn't written begins at the end.
+    pub fn epoch_end(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let starts = &self.snapshot.leader_epochs;
+        let behind = starts.partition_point(|start| start.epoch <= epoch);
+        let newest = behind.checked_sub(1).map_or(epoch, |at| starts[at].epoch);
+        (newest, starts.get(behind).map_or(self.end(), |next| next.start))
+    }
+
     /// Producers that are remembered, ascending by id.
     pub fn producers(&self) -> &[Producer] {
         &self.snapshot.producers

@@ -199,6 +199,7 @@ impl Objects for Cluster {
                 stream,
                 uploaded: row.uploaded,
                 snapshot: row.snapshot.clone(),
+                bytes: 0,
             })
         };
         Ok(streams.into_iter().filter_map(upload).collect())

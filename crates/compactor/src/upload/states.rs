@@ -63,6 +63,7 @@ impl States {
             stream,
             uploaded,
             snapshot,
+            bytes: _,
         } in uploads
         {
             match (self.kept(stream, uploaded), snapshot) {

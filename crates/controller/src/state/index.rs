@@ -39,6 +39,8 @@ pub struct Index {
 pub struct StreamSlices {
     /// By start; they never overlap.
     slices: BTreeMap<Offset, SliceAt>,
+    /// Of all slices.
+    bytes: u64,
     runs: Runs,
     /// The offset at which each snapshot is exact, and where it lies.
     snapshots: BTreeSet<(Offset, ObjectId)>,
@@ -49,9 +51,17 @@ pub struct SliceAt {
     pub range: OffsetRange,
     pub object: ObjectId,
     pub max_timestamp_ms: i64,
+    /// Bytes of its batches.
+    pub bytes: u64,
 }
 
 impl StreamSlices {
+    /// Bytes of the batches of the slices below the end of the contiguous prefix: there are few behind it.
+    pub fn bytes_below(&self, uploaded: Offset) -> u64 {
+        let behind: u64 = self.from(uploaded).map(|slice| slice.bytes).sum();
+        self.bytes - behind
+    }
+
     pub fn runs(&self) -> &Runs {
         &self.runs
     }
@@ -281,10 +291,12 @@ impl Index {
                 range: slice.range,
                 object: id,
                 max_timestamp_ms: slice.max_timestamp_ms,
+                bytes: slice.bytes,
             };
             let stream = self.streams.entry(slice.stream).or_default();
             stream.runs.insert(slice.range);
-            stream.slices.insert(slice.range.start, at);
+            let replaced = stream.slices.insert(slice.range.start, at);
+            stream.bytes += slice.bytes - replaced.map_or(0, |replaced| replaced.bytes);
         }
         for snapshot in &object.snapshots {
             let stream = self.streams.entry(snapshot.stream).or_default();
@@ -295,7 +307,8 @@ impl Index {
     fn remove_slices(&mut self, id: ObjectId, object: &ObjectRecord) {
         for slice in &object.slices {
             let stream = self.streams.entry(slice.stream).or_default();
-            stream.slices.remove(&slice.range.start);
+            let removed = stream.slices.remove(&slice.range.start);
+            stream.bytes -= removed.map_or(0, |removed| removed.bytes);
         }
         for snapshot in &object.snapshots {
             let stream = self.streams.entry(snapshot.stream).or_default();

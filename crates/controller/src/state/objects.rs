@@ -355,6 +355,10 @@ pub fn uploads(state: &State, streams: &[StreamId]) -> Vec<StreamUpload> {
             stream,
             uploaded,
             snapshot,
+            bytes: state
+                .index()
+                .stream(stream)
+                .map_or(0, |slices| slices.bytes_below(uploaded)),
         })
     };
     streams.iter().filter_map(upload).collect()

@@ -578,6 +578,7 @@ async fn objects_are_prepared_committed_and_found(subject: Subject) {
         stream,
         uploaded: Offset(10),
         snapshot: Some(snapshot),
+        bytes: 1000,
     };
     assert_eq!(
         objects.stream_uploads(vec![StreamId(9999), stream]).await,

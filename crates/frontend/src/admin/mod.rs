@@ -1,5 +1,6 @@
-//! What changes topics and settings: CreateTopics, DeleteTopics, CreatePartitions, DeleteRecords, and the settings of
-//! topics, brokers, groups and clients' metrics.
+//! What administrators ask for: CreateTopics, DeleteTopics, CreatePartitions, DeleteRecords, and the settings of topics,
+//! brokers, groups and clients' metrics; producers, leaders, sizes, assignments, features and the quorum, as far as there
+//! are any.
 
 mod alter_configs;
 mod assignments;
@@ -9,7 +10,13 @@ mod create_topics;
 mod delete_records;
 mod delete_topics;
 mod describe_configs;
+mod describe_log_dirs;
+mod describe_producers;
+mod elect_leaders;
+pub(crate) mod features;
 mod group_settings;
+mod quorum;
+mod reassignments;
 mod refusal;
 mod resource;
 pub(crate) mod settings;
@@ -24,4 +31,10 @@ pub(crate) use create_topics::create_topics;
 pub(crate) use delete_records::delete_records;
 pub(crate) use delete_topics::delete_topics;
 pub(crate) use describe_configs::{describe_configs, list_config_resources};
+pub(crate) use describe_log_dirs::describe_log_dirs;
+pub(crate) use describe_producers::describe_producers;
+pub(crate) use elect_leaders::elect_leaders;
+pub(crate) use features::update_features;
+pub(crate) use quorum::describe_quorum;
+pub(crate) use reassignments::{alter_partition_reassignments, list_partition_reassignments};
 pub(crate) use sources::Sources;

@@ -1,10 +1,10 @@
 //! Fetch: batches out of partitions.
 //!
 //! Owns: one request from its decoded form to its answer: what fits, in request order, and waiting until there is enough.
-//! Does not own: where bytes lie (`partition`), sockets (`server`). Every fetch is answered without a session, as KIP-227
-//! allows: clients then send full fetches.
+//! Does not own: where bytes lie (`partition`), sockets (`server`), what sessions have been told (`session`).
 
 mod pass;
+mod session;
 mod target;
 
 #[cfg(test)]
@@ -13,9 +13,10 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailwater_kafka::ErrorCode;
+use parking_lot::Mutex;
 use tailwater_kafka::messages::{FetchRequest, FetchResponse};
-use tailwater_runtime::{BytePermit, ByteSemaphore, Clock};
+use tailwater_runtime::clock::Instant;
+use tailwater_runtime::{BytePermit, ByteSemaphore, Clock, Random};
 
 use crate::config::FetchConfig;
 use crate::metrics::RequestMetrics;
@@ -23,10 +24,13 @@ use crate::partition::{FetchWaiter, Partitions};
 use crate::view::View;
 
 use pass::Pass;
+use session::{Kind, Sessions};
 use target::Target;
 
 /// The first version that names topics by id (KIP-516).
 const FIRST_ID_VERSION: i16 = 13;
+/// The first version that is told who leads instead (KIP-951).
+const FIRST_LEADER_VERSION: i16 = 16;
 
 /// Serves Fetch; clones share everything.
 #[derive(Clone)]
@@ -37,6 +41,18 @@ pub struct FetchHandler {
     /// Bytes from the WAL and from objects that all fetches together may have in memory, until they are written.
     pub cold_bytes: ByteSemaphore,
     pub clock: Clock,
+    pub metrics: RequestMetrics,
+    random: Random,
+    sessions: Arc<Mutex<Sessions>>,
+}
+
+/// What a handler shares with the rest of its node.
+pub struct FetchServices {
+    pub view: View,
+    pub partitions: Partitions,
+    pub cold_bytes: ByteSemaphore,
+    pub clock: Clock,
+    pub random: Random,
     pub metrics: RequestMetrics,
 }
 
@@ -52,18 +68,62 @@ pub struct Fetched {
 }
 
 impl FetchHandler {
-    /// Answers as soon as `min_bytes` are there, there is an error to tell, or `max_wait_ms` is over. Cancellation-safe.
-    pub async fn handle(&self, request: FetchRequest, version: i16) -> Fetched {
-        if request.session_id != 0 {
-            // None was ever given out.
-            return Fetched {
-                response: FetchResponse {
-                    error_code: ErrorCode::FetchSessionIdNotFound,
-                    ..FetchResponse::default()
-                },
-                memory: Vec::new(),
-            };
+    pub fn new(config: FetchConfig, services: FetchServices) -> Self {
+        let sessions = Sessions::new(config.session_slots, config.session_partitions);
+        Self {
+            view: services.view,
+            partitions: services.partitions,
+            config,
+            cold_bytes: services.cold_bytes,
+            clock: services.clock,
+            metrics: services.metrics,
+            random: services.random,
+            sessions: Arc::new(Mutex::new(sessions)),
         }
+    }
+
+    /// Answers as soon as `min_bytes` are there, there is an error to tell, or `max_wait_ms` is over. A request that is
+    /// dropped before that has used up its session's epoch: the client's next one is told so, and starts anew.
+    pub async fn handle(&self, mut request: FetchRequest, version: i16) -> Fetched {
+        let by_id = version >= FIRST_ID_VERSION;
+        let begun = self.with_sessions(|sessions, now| sessions.begin(&mut request, by_id, now));
+        let kind = match begun {
+            Ok(kind) => kind,
+            Err(error_code) => {
+                self.metrics.refused_fetch(error_code);
+                return Fetched {
+                    response: FetchResponse {
+                        error_code,
+                        ..FetchResponse::default()
+                    },
+                    memory: Vec::new(),
+                };
+            }
+        };
+        let mut fetched = self.fetch(&request, version).await;
+        if kind != (Kind::Full { wants_session: false }) {
+            let response = &mut fetched.response;
+            self.with_sessions(|sessions, now| {
+                sessions.finish(kind, &request, by_id, response, now, &mut || self.random.u64());
+            });
+        }
+        fetched
+    }
+
+    /// Not to be held while waiting; the metrics follow what was done.
+    fn with_sessions<T>(&self, act: impl FnOnce(&mut Sessions, Instant) -> T) -> T {
+        let mut sessions = self.sessions.lock();
+        let evictions = sessions.evictions();
+        let done = act(&mut sessions, self.clock.now());
+        let metrics = &self.metrics.fetch_sessions;
+        metrics.sessions.set(sessions.len() as i64);
+        metrics.partitions.set(sessions.partitions() as i64);
+        metrics.evictions.inc_by(sessions.evictions() - evictions);
+        done
+    }
+
+    /// Everything that the request names. Cancellation-safe.
+    async fn fetch(&self, request: &FetchRequest, version: i16) -> Fetched {
         let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64).min(self.config.max_wait.as_duration());
         let deadline = self.clock.now() + max_wait;
         // As Kafka does: what the client doesn't want at once isn't waited for.
@@ -72,12 +132,12 @@ impl FetchHandler {
         let by_id = version >= FIRST_ID_VERSION;
         loop {
             // Found anew each time: a leadership may have ended, or begun here, while this waited.
-            let targets = target::resolve(&request, by_id, &self.view, &self.partitions);
-            let pass = Pass::run(self, &request, &targets).await;
+            let targets = target::resolve(request, by_id, &self.view, &self.partitions);
+            let pass = Pass::run(self, request, &targets).await;
             let enough = pass.bytes() >= min_bytes || pass.has_error() || targets.is_empty();
             if enough || self.clock.now() >= deadline {
                 self.metrics.fetched_bytes.inc_by(pass.bytes() as u64);
-                return pass.into_response(&request, &targets, self);
+                return pass.into_response(request, version, &targets, self);
             }
             self.metrics.fetch_waits.inc();
             let waiter = FetchWaiter::new(min_bytes - pass.bytes());

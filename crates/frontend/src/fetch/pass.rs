@@ -16,8 +16,9 @@ use tailwater_runtime::{BytePermit, ByteSemaphore};
 use tailwater_types::{NodeId, Offset};
 
 use super::target::{Refused, Target};
-use super::{FetchHandler, Fetched};
+use super::{FIRST_LEADER_VERSION, FetchHandler, Fetched};
 use crate::error_codes;
+use crate::metadata::brokers;
 use crate::partition::ReadError;
 
 /// How many partitions of one fetch are read from the WAL or from objects at the same time.
@@ -114,7 +115,13 @@ impl Pass {
         self.found.iter().map(seen)
     }
 
-    pub fn into_response(self, request: &FetchRequest, targets: &[Target], handler: &FetchHandler) -> Fetched {
+    pub fn into_response(
+        self,
+        request: &FetchRequest,
+        version: i16,
+        targets: &[Target],
+        handler: &FetchHandler,
+    ) -> Fetched {
         let mut endpoints: BTreeMap<NodeId, FetchNodeEndpoint> = BTreeMap::new();
         let topic_response = |topic: &tailwater_kafka::messages::FetchTopic| FetchableTopicResponse {
             topic: topic.topic.clone(),
@@ -127,7 +134,10 @@ impl Pass {
             let index = request.topics[target.topic].partitions[target.at].partition;
             let data = match found {
                 Ok(found) => found.into_data(read_committed),
-                Err(refused) => refused_data(refused, handler, &mut endpoints),
+                Err(refused) => {
+                    let leader = refused.leader.filter(|_| version >= FIRST_LEADER_VERSION);
+                    refused_data(Refused { leader, ..refused }, handler, &mut endpoints)
+                }
             };
             responses[target.topic].partitions.push(PartitionData {
                 partition_index: index,
@@ -248,8 +258,7 @@ fn refused_data(
     handler: &FetchHandler,
     endpoints: &mut BTreeMap<NodeId, FetchNodeEndpoint>,
 ) -> PartitionData {
-    let errors = &handler.metrics.fetch_errors;
-    errors.with_label_values(&[&format!("{:?}", refused.code)]).inc();
+    handler.metrics.refused_fetch(refused.code);
     let mut data = PartitionData {
         error_code: refused.code,
         high_watermark: -1,
@@ -259,15 +268,15 @@ fn refused_data(
         return data;
     };
     let snapshot = handler.view.snapshot();
-    if let Some(endpoint) = snapshot.node(leader).and_then(|node| node.endpoints.first()) {
+    if let Some(address) = brokers::endpoint(&snapshot, leader) {
         data.current_leader = FetchLeaderIdAndEpoch {
-            leader_id: leader.0 as i32,
+            leader_id: brokers::broker_id(leader),
             leader_epoch: leader_epoch.0,
         };
         let endpoint = FetchNodeEndpoint {
-            node_id: leader.0 as i32,
-            host: Str::from(endpoint.host.as_str()),
-            port: i32::from(endpoint.port),
+            node_id: brokers::broker_id(leader),
+            host: Str::from(address.host.as_str()),
+            port: i32::from(address.port),
             rack: None,
         };
         endpoints.insert(leader, endpoint);

@@ -6,7 +6,7 @@ use tailwater_kafka::messages::{FetchPartition, FetchRequest};
 use tailwater_types::{LeaderEpoch, NodeId, Offset, TopicId};
 
 use crate::error_codes;
-use crate::partition::{Missing, Partition, Partitions};
+use crate::partition::{EpochMismatch, Missing, Partition, Partitions};
 use crate::view::View;
 use tailwater_kafka::ErrorCode;
 
@@ -50,19 +50,20 @@ pub(super) fn resolve(request: &FetchRequest, by_id: bool, view: &View, partitio
                 at,
                 offset: Offset(wanted.fetch_offset),
                 max_bytes: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
-                partition: partition.and_then(|partition| check_epoch(partition, wanted)),
+                partition: partition.and_then(|partition| check_epoch(partition, wanted, partitions.node())),
             });
         }
     }
     targets
 }
 
-fn check_epoch(partition: Arc<Partition>, wanted: &FetchPartition) -> Result<Arc<Partition>, Refused> {
+fn check_epoch(partition: Arc<Partition>, wanted: &FetchPartition, here: NodeId) -> Result<Arc<Partition>, Refused> {
     match partition.check_epoch(wanted.current_leader_epoch) {
         Ok(()) => Ok(partition),
         Err(mismatch) => Err(Refused {
             code: error_codes::of_epoch(mismatch),
-            leader: None,
+            // Who is behind is told what is now, as Kafka does; who is ahead knows more than this node.
+            leader: (mismatch == EpochMismatch::Fenced).then(|| (here, partition.leader_epoch())),
         }),
     }
 }

@@ -1,3 +1,4 @@
+use tailwater_kafka::ErrorCode;
 use tailwater_kafka::messages::{FetchPartition, FetchTopic, PartitionData};
 use tailwater_runtime::config::ByteSize;
 use tailwater_types::{Lsn, NodeId, TopicId};
@@ -216,15 +217,96 @@ async fn one_partitions_error_is_its_own() {
     assert_eq!((found.current_leader.leader_id, response.node_endpoints.len()), (-1, 0));
 }
 
-/// A session that was never given out isn't found; without one a fetch is answered in full.
+/// One fetch of a session: its id and epoch, and what it says of partitions. Answers what was said, by partition.
+async fn in_session(
+    fixture: &Fixture,
+    version: i16,
+    session: (i32, i32),
+    topics: Vec<FetchTopic>,
+) -> (FetchResponse, Vec<(i32, ErrorCode, i64)>) {
+    let request = FetchRequest {
+        max_wait_ms: 500,
+        min_bytes: 1,
+        session_id: session.0,
+        session_epoch: session.1,
+        topics,
+        ..FetchRequest::default()
+    };
+    let Fetched { response, .. } = fixture.data.fetch.handle(request, version).await;
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+    let told = partitions.map(|data| (data.partition_index, data.error_code, data.high_watermark));
+    let told = told.collect();
+    (response, told)
+}
+
+/// Rule 22: a full fetch lists every partition and gives a session; in that only news is said; what was never given out,
+/// or is out of turn, is refused.
 #[tokio::test(start_paused = true)]
-async fn sessions_are_not_kept() {
+async fn rule_22_sessions_say_what_is_new() {
     let fixture = Fixture::start().await;
-    let partition = fixture.topic("t").await;
-    let mut request = request(partition.topic(), &[(0, 0)]);
-    request.session_id = 5;
-    let Fetched { response, .. } = fixture.data.fetch.handle(request, 17).await;
-    assert_eq!(response.error_code, ErrorCode::FetchSessionIdNotFound);
+    let topic = fixture.controller.add_topic("t", 3, &[]);
+    for index in 0..3 {
+        fixture.opened(topic, index).await;
+    }
+    let none = ErrorCode::None;
+    let all = request(topic, &[(0, 0), (1, 0), (2, 0)]).topics;
+    let (first, told) = in_session(&fixture, 17, (0, 0), all).await;
+    assert_eq!(told, [(0, none, 0), (1, none, 0), (2, none, 0)]);
+    let id = first.session_id;
+    assert!(id > 0);
+    let (second, told) = in_session(&fixture, 17, (id, 1), Vec::new()).await;
+    assert_eq!((second.session_id, second.error_code, told.len()), (id, none, 0));
+    let partition = fixture.opened(topic, 1).await;
+    commit(&partition, batch(&[b"x"])).await;
+    let (third, told) = in_session(&fixture, 17, (id, 2), Vec::new()).await;
+    assert_eq!(told, [(1, none, 1)]);
+    assert!(bytes(&third.responses[0].partitions[0]) > 0);
+    let moved = request(topic, &[(1, 1)]).topics;
+    assert_eq!(in_session(&fixture, 17, (id, 3), moved).await.1, []);
+    for (session, expected) in [
+        ((id, 3), ErrorCode::InvalidFetchSessionEpoch),
+        ((5, 4), ErrorCode::FetchSessionIdNotFound),
+    ] {
+        let (refused, told) = in_session(&fixture, 17, session, Vec::new()).await;
+        assert_eq!((refused.error_code, refused.session_id, told.len()), (expected, 0, 0));
+    }
+    assert_eq!(in_session(&fixture, 17, (id, 4), Vec::new()).await.0.error_code, none);
+}
+
+/// A session that names a topic finds the one made anew under the name; one by id is told that its topic is gone.
+#[tokio::test(start_paused = true)]
+async fn sessions_outlive_their_topics() {
+    let fixture = Fixture::start().await;
+    let old = fixture.topic("t").await;
+    commit(&old, batch(&[b"x", b"y"])).await;
+    let by_id = request(old.topic(), &[(0, 2)]).topics;
+    let by_name = vec![FetchTopic {
+        topic: "t".into(),
+        topic_id: Default::default(),
+        partitions: by_id[0].partitions.clone(),
+    }];
+    let ids = in_session(&fixture, 13, (0, 0), by_id).await.0.session_id;
+    let names = in_session(&fixture, 12, (0, 0), by_name).await.0.session_id;
+    assert!(ids > 0 && names > 0 && ids != names);
+    fixture.controller.delete_topic_now(old.topic());
+    let mut changes = fixture.data.partitions.changes();
+    while !old.has_ended() {
+        changes.changed().await.unwrap();
+    }
+    let gone = in_session(&fixture, 13, (ids, 1), Vec::new()).await;
+    assert_eq!(
+        (gone.0.session_id, gone.1),
+        (ids, vec![(0, ErrorCode::UnknownTopicId, -1)])
+    );
+    let gone = in_session(&fixture, 12, (names, 1), Vec::new()).await;
+    assert_eq!(gone.1, [(0, ErrorCode::UnknownTopicOrPartition, -1)]);
+    fixture.topic("t").await;
+    assert_eq!(
+        in_session(&fixture, 13, (ids, 2), Vec::new()).await.1,
+        [(0, ErrorCode::UnknownTopicId, -1)]
+    );
+    let anew = in_session(&fixture, 12, (names, 2), Vec::new()).await;
+    assert_eq!(anew.1, [(0, ErrorCode::OffsetOutOfRange, -1)], "it is another log");
 }
 
 /// Waiting fetches leave nothing behind at their partitions.

@@ -11,9 +11,9 @@ use tailwater_kafka::ErrorCode;
 use tailwater_rpc::controller::NewTopic;
 use tailwater_runtime::{Clock, Policy, Tasks};
 use tailwater_types::NodeId;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use super::effects::{Limits, Reply, Request};
+use super::effects::{GroupSummary, Limits, Reply, Request};
 use super::metrics::GroupMetrics;
 use super::owner::{Command, Owner, OwnerHandle};
 use super::shard::Shard;
@@ -103,12 +103,28 @@ impl Groups {
             }
             Err(error) => return request.refused(error),
         };
-        let resigned = request.refused(ErrorCode::NotCoordinator);
-        let (reply, answer) = oneshot::channel();
-        if commands.send(Command { group, request, reply }).await.is_err() {
-            return resigned;
+        send(&commands, group, request).await
+    }
+
+    /// All groups that are coordinated here.
+    ///
+    /// # Errors
+    /// COORDINATOR_LOAD_IN_PROGRESS while some are still being read.
+    pub async fn list(&self) -> Result<Vec<GroupSummary>, ErrorCode> {
+        let owners: Vec<_> = {
+            let owners = self.inner.owners.read();
+            let loaded = |owner: &OwnerHandle| owner.is_loaded().then(|| owner.commands.clone());
+            owners.values().map(loaded).collect()
+        };
+        let mut groups = Vec::new();
+        for commands in owners {
+            let commands = commands.ok_or(ErrorCode::CoordinatorLoadInProgress)?;
+            // An owner that has resigned meanwhile has no groups.
+            if let Reply::List(Ok(found)) = send(&commands, String::new(), Request::List).await {
+                groups.extend(found);
+            }
         }
-        answer.await.unwrap_or(resigned)
+        Ok(groups)
     }
 
     /// The node that coordinates `group`, after making the internal topic if there is none.
@@ -156,7 +172,7 @@ impl Groups {
         }
     }
 
-    fn owner_of(&self, group: &str) -> Result<tokio::sync::mpsc::Sender<Command>, ErrorCode> {
+    fn owner_of(&self, group: &str) -> Result<mpsc::Sender<Command>, ErrorCode> {
         let topic = self.topic().ok_or(ErrorCode::CoordinatorNotAvailable)?;
         let index = partition_of(group, topic.partitions.len());
         let leader = topic.partitions.get(&index).and_then(|partition| partition.leader);
@@ -210,6 +226,16 @@ impl Groups {
         self.inner.tasks.spawn(&name, Policy::LOGGED_ABORT, owner.run());
         handle
     }
+}
+
+/// Asks an owner; one whose leadership is over leaves the question unanswered.
+async fn send(commands: &mpsc::Sender<Command>, group: String, request: Request) -> Reply {
+    let resigned = request.refused(ErrorCode::NotCoordinator);
+    let (reply, answer) = oneshot::channel();
+    if commands.send(Command { group, request, reply }).await.is_err() {
+        return resigned;
+    }
+    answer.await.unwrap_or(resigned)
 }
 
 /// The partition of the internal topic that has a group: Java's hash of its name, made positive as Kafka does.

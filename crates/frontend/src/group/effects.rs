@@ -128,6 +128,11 @@ pub enum Request {
     Leave(Vec<Leaving>),
     Commit(Commit),
     FetchOffsets(FetchOffsets),
+    Describe,
+    /// Of no group in particular: all of a shard.
+    List,
+    Delete,
+    DeleteOffsets(Vec<TopicPartition>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +145,32 @@ pub enum Reply {
     Commit(ErrorCode),
     /// By topic and partition; `None` where nothing was committed.
     FetchOffsets(Result<Vec<FetchedTopic>, ErrorCode>),
+    Describe(Result<GroupDescription, ErrorCode>),
+    List(Result<Vec<GroupSummary>, ErrorCode>),
+    Delete(ErrorCode),
+    /// In the request's order, or one error for the whole request.
+    DeleteOffsets(Result<Vec<ErrorCode>, ErrorCode>),
+}
+
+/// A group as administrators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// Kafka's name for it.
+    pub state: &'static str,
+    /// Empty where nobody was ever a member.
+    pub protocol_type: String,
+    /// Empty unless the group is stable.
+    pub protocol_name: String,
+    /// What they say and have is empty unless the group is stable.
+    pub members: Vec<MemberMetadata>,
+}
+
+/// A group in a list of many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSummary {
+    pub id: String,
+    pub state: &'static str,
+    pub protocol_type: String,
 }
 
 pub type FetchedTopic = (String, Vec<(i32, Option<CommittedOffset>)>);
@@ -216,6 +247,10 @@ impl Request {
             }),
             Self::Commit(_) => Reply::Commit(error),
             Self::FetchOffsets(_) => Reply::FetchOffsets(Err(error)),
+            Self::Describe => Reply::Describe(Err(error)),
+            Self::List => Reply::List(Err(error)),
+            Self::Delete => Reply::Delete(error),
+            Self::DeleteOffsets(_) => Reply::DeleteOffsets(Err(error)),
         }
     }
 }
@@ -233,6 +268,10 @@ impl Reply {
             }),
             Self::Commit(_) => Self::Commit(error),
             Self::FetchOffsets(_) => Self::FetchOffsets(Err(error)),
+            Self::Describe(_) => Self::Describe(Err(error)),
+            Self::List(_) => Self::List(Err(error)),
+            Self::Delete(_) => Self::Delete(error),
+            Self::DeleteOffsets(_) => Self::DeleteOffsets(Err(error)),
         }
     }
 }
@@ -298,6 +337,11 @@ pub(super) enum Then {
     /// A static member has a new id.
     Replace(Box<Replaced>),
     StoreOffsets(Vec<(TopicPartition, CommittedOffset)>),
+    /// The group is forgotten; `was_stored`: what it goes back to if that can't be written.
+    Delete {
+        was_stored: bool,
+    },
+    DropOffsets(Vec<TopicPartition>),
 }
 
 /// What a static member was before it came back, to go back to if that can't be stored.

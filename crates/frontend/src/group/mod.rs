@@ -1,10 +1,12 @@
 //! Consumer groups: their state machine, and one coordinator for each partition of `__consumer_offsets` led here.
 //!
-//! `state` is one group, `membership`, `rebalance` and `offsets` are what happens to it, `shard` is the groups of one
-//! partition: all pure. `owner` runs a shard over its log, `coordinator` finds the owner of a group, `wire` and
-//! `wire_offsets` are the requests.
+//! `state` is one group, `membership`, `rebalance`, `offsets`, `describe` and `delete` are what happens to it, `shard` is
+//! the groups of one partition: all pure. `owner` runs a shard over its log, `coordinator` finds the owner of a group, the
+//! `wire`s are the requests.
 
 mod coordinator;
+mod delete;
+mod describe;
 mod effects;
 mod membership;
 mod metrics;
@@ -15,11 +17,16 @@ mod record;
 mod replay;
 mod shard;
 mod state;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod wire_delete;
+mod wire_describe;
 mod wire_offsets;
 
 pub(crate) use coordinator::Groups;
 pub(crate) use wire::{heartbeat, join_group, leave_group, sync_group};
+pub(crate) use wire_delete::{delete_groups, offset_delete};
+pub(crate) use wire_describe::{describe_groups, list_groups};
 pub(crate) use wire_offsets::{offset_commit, offset_fetch};

@@ -80,6 +80,11 @@ impl Shard {
 
     pub fn step(&mut self, id: &str, request: Request, waiter: Waiter, now: Now) -> Effects {
         let mut effects = Effects::default();
+        if let Request::List = request {
+            let all = self.groups.values().map(|slot| slot.group.summary()).collect();
+            effects.replies.push((waiter, Reply::List(Ok(all))));
+            return effects;
+        }
         if !self.groups.contains_key(id) && !creates_group(&request) {
             effects.replies.push((waiter, unknown_group(request)));
             return effects;
@@ -103,6 +108,11 @@ impl Shard {
                 let fetched = offsets::fetch(&slot.group.offsets, asked);
                 step.reply(waiter, Reply::FetchOffsets(Ok(fetched)));
             }
+            Request::Describe | Request::List => {
+                let described = slot.group.describe();
+                step.reply(waiter, Reply::Describe(Ok(described)));
+            }
+            Request::Delete | Request::DeleteOffsets(_) => slot.group.delete_in_turn(request, waiter, &mut step),
         }
         self.settle(id, &effects);
         effects
@@ -145,8 +155,12 @@ impl Shard {
                     .into_iter()
                     .for_each(|(at, value)| group.set_offset(at, Some(value)));
             }
-            (Then::StoreOffsets(_), Err(_)) | (Then::Nothing, _) => {}
+            (Then::Delete { .. }, Ok(())) => group.offsets.clear(),
+            (Then::Delete { was_stored }, Err(_)) => group.is_stored |= was_stored,
+            (Then::DropOffsets(offsets), Ok(())) => offsets.into_iter().for_each(|at| group.set_offset(at, None)),
+            (Then::StoreOffsets(_) | Then::DropOffsets(_), Err(_)) | (Then::Nothing, _) => {}
         }
+        group.delete_waiting(&mut step);
         self.settle(&write.group, &effects);
         effects
     }
@@ -224,5 +238,8 @@ fn unknown_group(request: Request) -> Reply {
         Request::Commit(Commit { unknown_group, .. }) => Reply::Commit(unknown_group),
         // It has committed nothing, which is no error.
         Request::FetchOffsets(asked) => Reply::FetchOffsets(Ok(offsets::fetch(&BTreeMap::new(), asked))),
+        Request::Describe | Request::List | Request::Delete | Request::DeleteOffsets(_) => {
+            request.refused(ErrorCode::GroupIdNotFound)
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Owns: the data, and the small changes that keep its counts right. Does not own: what happens when (`membership.rs`,
 //! `rebalance.rs`, `offsets.rs`, after Apache Kafka 4.3's classic groups), I/O, time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +11,8 @@ use tailwater_kafka::ErrorCode;
 use tailwater_runtime::clock::Instant;
 
 use super::effects::{
-    CommittedOffset, GroupMetadata, JoinReply, JoinedMember, MemberMetadata, Protocol, Record, Reply, Step, SyncReply,
-    Waiter,
+    CommittedOffset, GroupMetadata, JoinReply, JoinedMember, MemberMetadata, Protocol, Record, Reply, Request, Step,
+    SyncReply, Waiter,
 };
 
 /// Committed offsets by topic and partition.
@@ -47,6 +47,8 @@ pub struct Group {
     pub(super) offsets: Offsets,
     /// Writes whose outcome isn't known yet.
     pub(super) writes_in_flight: usize,
+    /// Deletions that wait until there are none.
+    pub(super) deletions: VecDeque<(Request, Waiter)>,
     /// Whether the log has a metadata record of this group.
     pub(super) is_stored: bool,
 }
@@ -131,7 +133,7 @@ impl Member {
         self.expires_at = Some(step.deadline(self.session_timeout));
     }
 
-    fn metadata(&self, protocol: Option<&str>) -> Bytes {
+    pub(super) fn metadata(&self, protocol: Option<&str>) -> Bytes {
         let named = self.protocols.iter().find(|p| Some(p.name.as_str()) == protocol);
         named.map(|p| p.metadata.clone()).unwrap_or_default()
     }
@@ -156,6 +158,7 @@ impl Group {
             awaiting_join: 0,
             offsets: BTreeMap::new(),
             writes_in_flight: 0,
+            deletions: VecDeque::new(),
             is_stored: false,
         }
     }
@@ -202,8 +205,27 @@ impl Group {
 
     /// The record that says what this group is now, with these assignments.
     pub(super) fn to_record(&self, assignments: &BTreeMap<String, Bytes>) -> Record {
-        let protocol = self.protocol_name.as_deref();
-        let stored = |(id, member): (&String, &Member)| MemberMetadata {
+        let value = GroupMetadata {
+            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+            generation: self.generation,
+            protocol_name: self.protocol_name.clone(),
+            leader: self.leader.clone(),
+            since_ms: self.since_ms,
+            members: self.member_metadata(self.protocol_name.as_deref(), assignments),
+        };
+        Record::Group {
+            group: self.id.clone(),
+            value: Some(value),
+        }
+    }
+
+    /// The members with what they say under `protocol` and with these assignments.
+    pub(super) fn member_metadata(
+        &self,
+        protocol: Option<&str>,
+        assignments: &BTreeMap<String, Bytes>,
+    ) -> Vec<MemberMetadata> {
+        let shown = |(id, member): (&String, &Member)| MemberMetadata {
             member_id: id.clone(),
             instance_id: member.instance_id.clone(),
             client_id: member.client_id.clone(),
@@ -213,18 +235,7 @@ impl Group {
             subscription: member.metadata(protocol),
             assignment: assignments.get(id).cloned().unwrap_or_default(),
         };
-        let value = GroupMetadata {
-            protocol_type: self.protocol_type.clone().unwrap_or_default(),
-            generation: self.generation,
-            protocol_name: self.protocol_name.clone(),
-            leader: self.leader.clone(),
-            since_ms: self.since_ms,
-            members: self.members.iter().map(stored).collect(),
-        };
-        Record::Group {
-            group: self.id.clone(),
-            value: Some(value),
-        }
+        self.members.iter().map(shown).collect()
     }
 
     /// Whether nothing would be lost by forgetting it.

@@ -1,5 +1,6 @@
 //! The group state machine against Apache Kafka's behaviour: tables of what a client sees, and random interleavings.
 
+mod admin;
 mod harness;
 mod interleavings;
 mod membership;

@@ -22,9 +22,9 @@ const FIRST_NONE_VERSION: i16 = 1;
 const FIRST_ID_VERSION: i16 = 12;
 /// What a client may do where nobody is forbidden anything, as Kafka's bits: read, write, create, delete, alter,
 /// describe, and both for configs.
-const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+pub(super) const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// Create, alter, describe, act, both for configs, and idempotent write.
-const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+pub(super) const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 /// Making topics that clients ask for.
 #[derive(Clone)]
@@ -191,7 +191,7 @@ fn show(view: &Snapshot, topic: &Arc<Topic>) -> MetadataResponseTopic {
 }
 
 /// One replica is shown, the leader: copies of the data are the WAL's and the object store's.
-fn show_partition(view: &Snapshot, partition: &PartitionInfo) -> MetadataResponsePartition {
+pub(super) fn show_partition(view: &Snapshot, partition: &PartitionInfo) -> MetadataResponsePartition {
     let leader = partition.leader.filter(|leader| endpoint(view, *leader).is_some());
     let replicas: Vec<i32> = partition.leader.map(broker_id).into_iter().collect();
     let (error_code, offline_replicas) = match leader {

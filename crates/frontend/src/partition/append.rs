@@ -87,9 +87,9 @@ impl AppendError {
 
 /// An append, or the repeat of one, that waits for the high watermark to reach `end`.
 pub(super) struct PendingAck {
-    end: Offset,
+    pub(super) end: Offset,
     /// What becomes readable with it.
-    bytes: usize,
+    pub(super) bytes: usize,
     done: oneshot::Sender<()>,
 }
 

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
+use tailwater_format::snapshot::Producer;
 use tailwater_log::PartitionState;
 use tailwater_rpc::controller::{DeleteRecords, Objects};
 use tailwater_rpc::wal::WalDirectory;
@@ -211,6 +212,43 @@ impl Partition {
             epoch if epoch > self.leader_epoch.0 => Err(EpochMismatch::Unknown),
             _ => Ok(()),
         }
+    }
+
+    /// Where what was written up to `epoch` ends: the newest epoch up to it that is known, and the offset behind its last
+    /// record. `None` for an epoch that nobody has reached. What isn't committed doesn't count: it may never be.
+    pub fn epoch_end(&self, epoch: i32) -> Option<(LeaderEpoch, Offset)> {
+        let asked = LeaderEpoch(epoch);
+        if epoch < 0 || asked > self.leader_epoch {
+            return None;
+        }
+        if asked == self.leader_epoch {
+            return Some((asked, self.high_watermark()));
+        }
+        Some(self.state.lock().log.epoch_end(asked))
+    }
+
+    /// About the bytes of what is committed and not in objects yet.
+    pub fn tail_bytes(&self) -> u64 {
+        let uploaded = self.services.view.uploaded(self.stream);
+        let state = self.state.lock();
+        let end = self.high_watermark();
+        let all = state.times.bytes_from(uploaded, state.log.end());
+        let uncommitted: usize = state
+            .pending
+            .iter()
+            .filter(|pending| pending.end > end)
+            .map(|p| p.bytes)
+            .sum();
+        all.saturating_sub(uncommitted as u64)
+    }
+
+    pub fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// The idempotent producers that are remembered, as `show` shows them.
+    pub fn producers<T>(&self, show: impl Fn(&Producer) -> T) -> Vec<T> {
+        self.state.lock().log.producers().iter().map(show).collect()
     }
 
     /// Ends the leadership: whoever waits for a commit learns that its outcome is unknown, and fetchers look elsewhere.

@@ -89,6 +89,11 @@ impl Partitions {
         Self { inner: Arc::new(inner) }
     }
 
+    /// The node whose partitions these are.
+    pub fn node(&self) -> NodeId {
+        self.inner.session.node()
+    }
+
     /// The partition, if this node leads it and it is open.
     ///
     /// # Errors
@@ -108,6 +113,11 @@ impl Partitions {
         let led = self.inner.led.read();
         let range = led.range((topic, i32::MIN)..=(topic, i32::MAX));
         range.map(|(_, partition)| partition.clone()).collect()
+    }
+
+    /// All open partitions, by topic and index.
+    pub fn all(&self) -> Vec<Arc<Partition>> {
+        self.inner.led.read().values().cloned().collect()
     }
 
     /// Those that take batches: open, and not being given away.

@@ -74,6 +74,19 @@ impl TimeIndex {
         Some(found.start.max(from))
     }
 
+    /// About the bytes of the batches of `[from, end)`, which none behind it has: the stretch that `from` lies in counts by
+    /// its offsets.
+    pub fn bytes_from(&self, from: Offset, end: Offset) -> u64 {
+        let ends = self.points.iter().skip(1).map(|next| next.start).chain([end]);
+        let stretches = self.points.iter().zip(ends).filter(|(_, end)| *end > from);
+        let bytes = stretches.map(|(point, end)| {
+            let (all, behind) = (end.0 - point.start.0, end.0 - from.max(point.start).0);
+            // In 128 bits, since both are up to 63 bits long.
+            (point.bytes as u128 * behind as u128 / all as u128) as u64
+        });
+        bytes.sum()
+    }
+
     fn max_timestamp_ms(&self) -> Option<i64> {
         self.points.iter().map(|point| point.max_timestamp_ms).max()
     }

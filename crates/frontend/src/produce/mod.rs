@@ -31,6 +31,7 @@ use tailwater_types::{LeaderEpoch, NodeId, TopicId};
 use crate::admin::topic_settings::Encoding;
 use crate::config::ProduceConfig;
 use crate::error_codes;
+use crate::metadata::brokers;
 use crate::metrics::RequestMetrics;
 use crate::partition::{Append, AppendError, Appended, Missing, Partition, Partitions};
 use crate::view::{Snapshot, Topic, View};
@@ -417,18 +418,18 @@ impl Answer<'_> {
         };
         self.endpoints.insert(leader, endpoint);
         ProduceLeaderIdAndEpoch {
-            leader_id: leader.0 as i32,
+            leader_id: brokers::broker_id(leader),
             leader_epoch,
         }
     }
 }
 
 fn endpoint(view: &Snapshot, node: NodeId) -> Option<ProduceNodeEndpoint> {
-    let endpoint = view.node(node)?.endpoints.first()?;
+    let address = brokers::endpoint(view, node)?;
     Some(ProduceNodeEndpoint {
-        node_id: node.0 as i32,
-        host: Str::from(endpoint.host.as_str()),
-        port: i32::from(endpoint.port),
+        node_id: brokers::broker_id(node),
+        host: Str::from(address.host.as_str()),
+        port: i32::from(address.port),
         rack: None,
     })
 }

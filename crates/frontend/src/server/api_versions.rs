@@ -6,6 +6,8 @@
 use tailwater_kafka::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use tailwater_kafka::{ApiKey, CodecError, ErrorCode, Frame, encode_response, supported};
 
+use crate::admin::features;
+
 /// From here on clients name their software (KIP-511).
 const FIRST_NAMED_VERSION: i16 = 3;
 
@@ -20,6 +22,9 @@ pub(super) fn handle(version: i16, request: &ApiVersionsRequest) -> ApiVersionsR
     }
     ApiVersionsResponse {
         api_keys: supported(ApiKey::ALL),
+        supported_features: features::supported_features(),
+        finalized_features_epoch: features::FEATURES_EPOCH,
+        finalized_features: features::finalized_features(),
         ..Default::default()
     }
 }

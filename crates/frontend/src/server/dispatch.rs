@@ -196,6 +196,25 @@ impl Handlers {
                 let view = view();
                 to.answer_with(group::offset_fetch(groups, context, &view, asked)).await
             }
+            Request::OffsetForLeaderEpoch(asked) => to.answer(&metadata::offset_for_leader_epoch(here, asked)),
+            Request::DescribeCluster(asked) => to.answer(&metadata::describe_cluster(here, &asked)),
+            Request::DescribeTopicPartitions(asked) => to.answer(&metadata::describe_topic_partitions(here, asked)),
+            Request::DescribeLogDirs(asked) => to.answer_with(admin::describe_log_dirs(here, asked)).await,
+            Request::DescribeProducers(asked) => to.answer(&admin::describe_producers(here, asked)),
+            Request::ElectLeaders(asked) => to.answer(&admin::elect_leaders(here, asked)),
+            Request::UpdateFeatures(asked) => to.answer(&admin::update_features(version, &asked)),
+            Request::DescribeQuorum(asked) => to.answer(&admin::describe_quorum(here, asked)),
+            Request::AlterPartitionReassignments(asked) => {
+                to.answer(&admin::alter_partition_reassignments(here, asked))
+            }
+            Request::ListPartitionReassignments(_) => to.answer(&admin::list_partition_reassignments()),
+            Request::DescribeGroups(asked) => to.answer_with(group::describe_groups(groups, context, asked)).await,
+            Request::ListGroups(asked) => to.answer_with(group::list_groups(groups, asked)).await,
+            Request::DeleteGroups(asked) => to.answer_with(group::delete_groups(groups, asked)).await,
+            Request::OffsetDelete(asked) => {
+                let view = view();
+                to.answer_with(group::offset_delete(groups, &view, asked)).await
+            }
         }
     }
 }

@@ -39,4 +39,38 @@ errors_in! {
     LeaveGroupResponse: |it| it.members.iter().map(|member| member.error_code).chain([it.error_code]);
     OffsetCommitResponse: |it| it.topics.iter().flat_map(|topic| &topic.partitions).map(|p| p.error_code);
     OffsetFetchResponse: |it| it.groups.iter().map(|group| group.error_code).chain([it.error_code]);
+    OffsetForLeaderEpochResponse: |it| it.topics.iter().flat_map(|topic| &topic.partitions).map(|p| p.error_code);
+    DescribeClusterResponse: |it| [it.error_code];
+    DescribeGroupsResponse: |it| it.groups.iter().map(|group| group.error_code);
+    ListGroupsResponse: |it| [it.error_code];
+    DeleteGroupsResponse: |it| it.results.iter().map(|group| group.error_code);
+    DescribeTopicPartitionsResponse: |it| it.topics.iter().map(|topic| topic.error_code);
+    DescribeLogDirsResponse: |it| it.results.iter().map(|dir| dir.error_code).chain([it.error_code]);
+    DescribeProducersResponse: |it| it.topics.iter().flat_map(|topic| &topic.partitions).map(|p| p.error_code);
+    ElectLeadersResponse: |it| it
+        .replica_election_results
+        .iter()
+        .flat_map(|topic| &topic.partition_result)
+        .map(|p| p.error_code)
+        .chain([it.error_code]);
+    UpdateFeaturesResponse: |it| [it.error_code];
+    DescribeQuorumResponse: |it| it
+        .topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .map(|p| p.error_code)
+        .chain([it.error_code]);
+    AlterPartitionReassignmentsResponse: |it| it
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .map(|p| p.error_code)
+        .chain([it.error_code]);
+    ListPartitionReassignmentsResponse: |it| [it.error_code];
+    OffsetDeleteResponse: |it| it
+        .topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .map(|p| p.error_code)
+        .chain([it.error_code]);
 }

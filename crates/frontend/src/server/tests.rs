@@ -3,6 +3,10 @@
 mod apis;
 mod client;
 mod configs;
+mod data;
+mod describe;
 mod effects;
 mod faults;
+mod group_admin;
 mod groups;
+mod leaders;

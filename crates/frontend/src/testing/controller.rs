@@ -9,8 +9,8 @@ use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tailwater_rpc::controller::{
     AlterConfigs, Caller, Catalog, CloseStream, ClosedAt, CommitObjects, ConfigInfo, ConfigResource, CreatePartitions,
-    CreatedTopic, DeleteRecords, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals, Lease, LeaseRef,
-    MetadataChange, MetadataUpdate, NewTopic, NodeInfo, NodeState, Nodes, ObjectSlice, Objects, OpenStream,
+    CreatedTopic, DeleteRecords, Endpoint, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals, Lease,
+    LeaseRef, MetadataChange, MetadataUpdate, NewTopic, NodeInfo, NodeState, Nodes, ObjectSlice, Objects, OpenStream,
     OpenedStream, PartitionInfo, PrepareObjects, PreparedObject, ProducerIds, RegisterNode, Registration, SnapshotAt,
     StreamObjects, StreamProgress, StreamTail, StreamUpload, TaskKind, Tasks, Tier, TopicInfo, Work,
 };
@@ -48,6 +48,8 @@ struct Inner {
     /// Whether it is refused for now.
     closes_nothing: bool,
     closes: usize,
+    /// Whether nobody is told how far streams are uploaded.
+    hides_uploads: bool,
     next_id: u64,
 }
 
@@ -60,6 +62,8 @@ struct FakeJournal {
 struct FakeStream {
     partition: PartitionInfo,
     progress: StreamProgress,
+    /// Of its batches in objects.
+    bytes: u64,
     snapshot: Option<SnapshotAt>,
     objects: Vec<ObjectSlice>,
     owners: BTreeSet<NodeId>,
@@ -173,9 +177,39 @@ impl FakeController {
         self.publish(&mut inner, changes)
     }
 
+    pub fn hide_uploads(&self) {
+        self.inner.lock().hides_uploads = true;
+    }
+
+    /// How much of a stream is in objects.
+    pub fn set_bytes(&self, stream: StreamId, bytes: u64) {
+        let mut inner = self.inner.lock();
+        inner.streams.get_mut(&stream).expect("it exists").bytes = bytes;
+    }
+
     pub fn set_sealed(&self, journal: JournalId, end: Lsn) {
         let mut inner = self.inner.lock();
         inner.journals.get_mut(&journal).expect("it was created").end = Some(end);
+    }
+
+    /// Another frontend, reached at `host`.
+    pub fn add_frontend(&self, node: u32, state: NodeState, host: &str) {
+        let mut inner = self.inner.lock();
+        let info = NodeInfo {
+            node: NodeId(node),
+            tier: Tier::Frontend,
+            epoch: NodeEpoch(1),
+            state,
+            endpoints: vec![Endpoint {
+                listener: "PLAINTEXT".to_owned(),
+                host: host.to_owned(),
+                port: 9093,
+            }],
+            address: None,
+            device: None,
+        };
+        inner.nodes.insert(info.node, info.clone());
+        self.publish(&mut inner, vec![MetadataChange::Node(info)]);
     }
 
     pub fn fence(&self) {
@@ -274,6 +308,7 @@ impl Inner {
         let stream_state = FakeStream {
             partition,
             progress,
+            bytes: 0,
             snapshot: None,
             objects: Vec::new(),
             owners: BTreeSet::from([NodeId(1)]),
@@ -572,8 +607,21 @@ impl Objects for FakeController {
         })
     }
 
-    async fn stream_uploads(&self, _: Vec<StreamId>) -> Result<Vec<StreamUpload>> {
-        unused()
+    async fn stream_uploads(&self, streams: Vec<StreamId>) -> Result<Vec<StreamUpload>> {
+        let inner = self.inner.lock();
+        if inner.hides_uploads {
+            return unused();
+        }
+        let upload = |stream: &StreamId| {
+            let found = inner.streams.get(stream)?;
+            Some(StreamUpload {
+                stream: *stream,
+                uploaded: found.progress.uploaded,
+                snapshot: found.snapshot.clone(),
+                bytes: found.bytes,
+            })
+        };
+        Ok(streams.iter().filter_map(upload).collect())
     }
 }
 

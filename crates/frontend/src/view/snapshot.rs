@@ -75,13 +75,12 @@ impl Snapshot {
 
     /// The frontends that clients can be sent to.
     pub fn frontends(&self) -> impl Iterator<Item = &NodeInfo> {
-        self.nodes().filter(|node| {
-            node.tier == Tier::Frontend
-                && matches!(
-                    node.state,
-                    NodeState::Active | NodeState::Starting | NodeState::ControlledShutdown
-                )
-        })
+        self.nodes().filter(|node| is_served_by(node))
+    }
+
+    /// The frontend, if clients can be sent to it.
+    pub fn frontend(&self, node: NodeId) -> Option<&NodeInfo> {
+        self.node(node).filter(|node| is_served_by(node))
     }
 
     pub fn node(&self, node: NodeId) -> Option<&NodeInfo> {
@@ -222,6 +221,11 @@ impl Snapshot {
         Arc::make_mut(topic).partitions.insert(info.index, info.clone());
         Ok(())
     }
+}
+
+fn is_served_by(node: &NodeInfo) -> bool {
+    use NodeState::*;
+    node.tier == Tier::Frontend && matches!(node.state, Active | Starting | ControlledShutdown)
 }
 
 #[cfg(test)]

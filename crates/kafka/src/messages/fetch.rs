@@ -27,7 +27,7 @@ api! {
         error_code: ErrorCode [7.., ignorable],
         session_id: i32 [7..],
         responses: Vec<FetchableTopicResponse>,
-        node_endpoints: Vec<FetchNodeEndpoint> [16.., tag 0],
+        node_endpoints: Vec<FetchNodeEndpoint> [16.., tag 0, ignorable],
     }
 
     struct ReplicaState {

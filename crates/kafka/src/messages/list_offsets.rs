@@ -42,6 +42,6 @@ api! {
         error_code: ErrorCode,
         timestamp: i64 [1..] = -1,
         offset: i64 [1..] = -1,
-        leader_epoch: i32 [4..] = -1,
+        leader_epoch: i32 [4.., ignorable] = -1,
     }
 }

@@ -18,7 +18,7 @@ api! {
     response ProduceResponse {
         responses: Vec<TopicProduceResponse>,
         throttle_time_ms: i32 [1.., ignorable],
-        node_endpoints: Vec<ProduceNodeEndpoint> [10.., tag 0],
+        node_endpoints: Vec<ProduceNodeEndpoint> [10.., tag 0, ignorable],
     }
 
     struct TopicProduceData {
@@ -48,7 +48,7 @@ api! {
         log_start_offset: i64 [5.., ignorable] = -1,
         record_errors: Vec<BatchIndexAndErrorMessage> [8.., ignorable],
         error_message: Option<Str> [8.., ignorable],
-        current_leader: ProduceLeaderIdAndEpoch [10.., tag 0],
+        current_leader: ProduceLeaderIdAndEpoch [10.., tag 0, ignorable],
     }
 
     struct BatchIndexAndErrorMessage {

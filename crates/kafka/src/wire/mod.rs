@@ -7,6 +7,7 @@ mod types;
 mod writer;
 
 pub use reader::Reader;
+pub(crate) use types::Nullable;
 pub use writer::Writer;
 pub(crate) use writer::{LENGTH_BYTES, LengthPrefix};
 

@@ -25,7 +25,7 @@ macro_rules! integers {
     )*};
 }
 
-integers!(i8, i16, i32, i64);
+integers!(i8, i16, u16, i32, i64);
 
 impl Wire for bool {
     fn min_bytes(_: Version) -> usize {

@@ -32,6 +32,26 @@ fn leader_epochs_begin_with_their_first_batch() {
     assert_eq!(state.leader_epochs().len(), 2);
 }
 
+/// An epoch ends where the next one that has written begins; one that hasn't written ends where it would have begun, and
+/// the newest one at the end.
+#[test]
+fn epochs_end_where_the_next_begins() {
+    let mut state = PartitionState::empty(Offset(10));
+    let end = |state: &PartitionState, epoch| {
+        let (found, end) = state.epoch_end(LeaderEpoch(epoch));
+        (found.0, end.0)
+    };
+    assert_eq!(end(&state, 0), (0, 10), "nobody has written");
+    for epoch in [2, 2, 5] {
+        let base = state.end();
+        state.apply(&batch(-1, -1, -1, 3), base, LeaderEpoch(epoch), NOW_MS);
+    }
+    assert_eq!(
+        [0, 1, 2, 3, 4, 5, 6].map(|epoch| end(&state, epoch)),
+        [(0, 10), (1, 10), (2, 16), (2, 16), (2, 16), (5, 19), (5, 19)]
+    );
+}
+
 /// Stored batches are taken once, in order, whole, and never from an epoch older than what lies below.
 #[test]
 fn replay_clips_and_refuses() {

@@ -110,4 +110,6 @@ pub struct StreamUpload {
     pub stream: StreamId,
     pub uploaded: Offset,
     pub snapshot: Option<SnapshotAt>,
+    /// Bytes of its batches that readers find in objects.
+    pub bytes: u64,
 }

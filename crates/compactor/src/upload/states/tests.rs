@@ -31,6 +31,7 @@ async fn stored(storage: &FaultyStorage, key: &str, ends: &[i32]) -> Vec<StreamU
             stream: StreamId(stream as u64),
             uploaded: Offset(i64::from(*end)),
             snapshot: Some(at),
+            bytes: 0,
         });
     }
     storage.put(key, chunks).await.unwrap();
@@ -72,6 +73,7 @@ async fn a_new_stream_is_empty() {
         stream: StreamId(1),
         uploaded: Offset(6),
         snapshot: None,
+        bytes: 0,
     };
     assert_eq!(
         states.load(vec![upload]).await.unwrap()[&StreamId(1)],

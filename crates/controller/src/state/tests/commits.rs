@@ -80,6 +80,7 @@ fn a_commit_shows_its_objects() {
         Some((second, 12))
     );
     assert_eq!((found[1].uploaded, &found[1].snapshot), (Offset(0), &None));
+    assert_eq!((found[0].bytes, found[1].bytes), (200, 0));
 }
 
 /// A repeat answers as the first did: after later commits, after the lease has moved, after the journal is forgotten; and one
@@ -287,12 +288,12 @@ fn uploads_out_of_order() {
     assert_eq!((upload.uploaded(0), upload.found(0, 0).len()), (5, 1));
     let snapshot = |upload: &Upload| {
         let found = objects::uploads(&upload.machine.state, &[StreamId(0)]);
-        found[0].snapshot.as_ref().map(|at| at.crc)
+        (found[0].snapshot.as_ref().map(|at| at.crc), found[0].bytes)
     };
-    assert_eq!(snapshot(&upload), Some(5));
+    assert_eq!(snapshot(&upload), (Some(5), 100), "nobody reads behind the hole");
     upload.put((2, 3), &[(0, 5, 9)]);
     assert_eq!((upload.uploaded(0), upload.found(0, 0).len()), (12, 3));
-    assert_eq!(snapshot(&upload), Some(12));
+    assert_eq!(snapshot(&upload), (Some(12), 300));
 }
 
 /// A sealed journal that is uploaded to its end is gone; nothing is committed beyond the end.

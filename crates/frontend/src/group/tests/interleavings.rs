@@ -18,6 +18,8 @@ enum Action {
     Heartbeat { member: usize },
     Leave { member: usize },
     Commit { member: usize },
+    Delete,
+    DeleteOffset,
     Outcome { stored: bool },
     Pass { seconds: u64 },
     Restart,
@@ -33,6 +35,8 @@ fn action() -> impl Strategy<Value = Action> {
         3 => member.clone().prop_map(|member| Action::Heartbeat { member }),
         1 => member.clone().prop_map(|member| Action::Leave { member }),
         2 => member.prop_map(|member| Action::Commit { member }),
+        1 => Just(Action::Delete),
+        1 => Just(Action::DeleteOffset),
         5 => (0..10u8).prop_map(|n| Action::Outcome { stored: n > 0 }),
         4 => prop_oneof![Just(1u64), Just(4), Just(35), Just(70), Just(400)].prop_map(|seconds| Action::Pass { seconds }),
         1 => Just(Action::Restart),
@@ -143,18 +147,35 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
             let (id, generation) = id_of(seen, member);
             h.commit(super::harness::member(&id, generation), i64::try_from(number).unwrap());
         }
+        Action::Delete => {
+            let waiter = h.ask(Request::Delete);
+            seen.pending.insert(waiter, (0, -1));
+        }
+        Action::DeleteOffset => {
+            let waiter = h.ask(Request::DeleteOffsets(vec![at(0)]));
+            seen.pending.insert(waiter, (0, -1));
+        }
         Action::Outcome { stored } if !h.in_flight.is_empty() => {
-            let offset = h.in_flight[0].records.iter().find_map(|record| match record {
-                Record::Offset { value: Some(value), .. } => Some(value.offset),
-                _ => None,
+            let records = &h.in_flight[0].records;
+            let offset = records.iter().find_map(|record| match record {
+                Record::Offset { value, .. } => Some(value.as_ref().map(|value| value.offset)),
+                Record::Group { .. } => None,
             });
+            // A group that is made anew counts its generations anew.
+            let forgotten = records
+                .iter()
+                .any(|record| matches!(record, Record::Group { value: None, .. }));
+            if forgotten && stored {
+                seen.newest = 0;
+                seen.leaders.clear();
+            }
             let result = if stored {
                 Ok(())
             } else {
                 Err(ErrorCode::CoordinatorNotAvailable)
             };
             h.commit_next(result);
-            seen.acked_offset = offset.filter(|_| stored).or(seen.acked_offset);
+            seen.acked_offset = offset.filter(|_| stored).unwrap_or(seen.acked_offset);
         }
         Action::Outcome { .. } => {}
         Action::Pass { seconds } => h.pass(Duration::from_secs(seconds)),

@@ -1,6 +1,9 @@
-//! Classic consumer groups: finding the coordinator, membership, offsets, and the coordinator's own records.
+//! Classic consumer groups: finding the coordinator, membership, offsets, what administrators ask, and the coordinator's
+//! own records.
 
 mod coordinator;
+mod delete;
+mod describe;
 mod join;
 mod membership;
 mod offset_commit;
@@ -8,6 +11,8 @@ mod offset_fetch;
 mod records;
 
 pub use coordinator::*;
+pub use delete::*;
+pub use describe::*;
 pub use join::*;
 pub use membership::*;
 pub use offset_commit::*;

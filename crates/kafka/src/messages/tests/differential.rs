@@ -93,4 +93,18 @@ agree! {
     leave_group: LeaveGroupRequest 0..=5, LeaveGroupResponse 0..=5;
     offset_commit: OffsetCommitRequest 2..=9, OffsetCommitResponse 2..=10;
     offset_fetch: OffsetFetchRequest 1..=9, OffsetFetchResponse 1..=10;
+    offset_for_leader_epoch: OffsetForLeaderEpochRequest 2..=4, OffsetForLeaderEpochResponse 2..=4;
+    describe_cluster: DescribeClusterRequest 0..=2, DescribeClusterResponse 0..=2;
+    describe_groups: DescribeGroupsRequest 0..=6, DescribeGroupsResponse 0..=6;
+    list_groups: ListGroupsRequest 0..=5, ListGroupsResponse 0..=5;
+    delete_groups: DeleteGroupsRequest 0..=2, DeleteGroupsResponse 0..=2;
+    describe_topic_partitions: DescribeTopicPartitionsRequest 0..=0, DescribeTopicPartitionsResponse 0..=0;
+    describe_log_dirs: DescribeLogDirsRequest 1..=4;
+    describe_producers: DescribeProducersRequest 0..=0, DescribeProducersResponse 0..=0;
+    elect_leaders: ElectLeadersRequest 0..=2, ElectLeadersResponse 0..=2;
+    update_features: UpdateFeaturesRequest 0..=2, UpdateFeaturesResponse 0..=2;
+    describe_quorum: DescribeQuorumRequest 0..=2, DescribeQuorumResponse 0..=2;
+    alter_reassignments: AlterPartitionReassignmentsRequest 0..=1, AlterPartitionReassignmentsResponse 0..=1;
+    list_reassignments: ListPartitionReassignmentsRequest 0..=0, ListPartitionReassignmentsResponse 0..=0;
+    offset_delete: OffsetDeleteRequest 0..=0, OffsetDeleteResponse 0..=0;
 }

@@ -95,6 +95,18 @@ survive! {
     sync_group: SyncGroupRequest, SyncGroupResponse;
     membership: HeartbeatRequest, HeartbeatResponse, LeaveGroupRequest, LeaveGroupResponse;
     offsets: OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse;
+    offset_for_leader_epoch: OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse;
+    describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
+    described_groups: DescribeGroupsRequest, DescribeGroupsResponse, ListGroupsRequest, ListGroupsResponse;
+    deleted_groups: DeleteGroupsRequest, DeleteGroupsResponse, OffsetDeleteRequest, OffsetDeleteResponse;
+    describe_topic_partitions: DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
+    describe_log_dirs: DescribeLogDirsRequest, DescribeLogDirsResponse;
+    describe_producers: DescribeProducersRequest, DescribeProducersResponse;
+    elect_leaders: ElectLeadersRequest, ElectLeadersResponse;
+    update_features: UpdateFeaturesRequest, UpdateFeaturesResponse;
+    describe_quorum: DescribeQuorumRequest, DescribeQuorumResponse;
+    alter_reassignments: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
+    list_reassignments: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
     group_records: OffsetCommitKey, OffsetCommitValue, GroupMetadataKey, GroupMetadataValue;
 }
 

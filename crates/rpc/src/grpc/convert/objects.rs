@@ -200,6 +200,7 @@ impl From<StreamUpload> for proto::StreamUpload {
             stream: upload.stream.0,
             uploaded: upload.uploaded.0,
             snapshot: upload.snapshot.map(Into::into),
+            bytes: upload.bytes,
         }
     }
 }
@@ -212,6 +213,7 @@ impl TryFrom<proto::StreamUpload> for StreamUpload {
             stream: StreamId(upload.stream),
             uploaded: offset(upload.uploaded, "streams.uploaded")?,
             snapshot: upload.snapshot.map(Into::into),
+            bytes: upload.bytes,
         })
     }
 }

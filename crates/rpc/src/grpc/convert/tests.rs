@@ -318,6 +318,7 @@ fn work_survives_the_wire() {
             stream: StreamId(1),
             uploaded: Offset(2),
             snapshot,
+            bytes: u64::MAX,
         });
     }
     let upload = |sealed_end| Work::Upload {

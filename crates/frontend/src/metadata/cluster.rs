@@ -1,0 +1,67 @@
+//! DescribeCluster: the brokers, as administrators ask for them (KIP-700, KIP-919, KIP-1073).
+
+use tailwater_kafka::messages::*;
+use tailwater_kafka::{ErrorCode, Str};
+use tailwater_rpc::controller::{NodeInfo, NodeState, Tier};
+
+use super::brokers::{address, broker_id, shown_controller};
+use super::topics::ALL_CLUSTER_OPERATIONS;
+use crate::server::Handlers;
+use crate::view::Snapshot;
+
+const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
+
+pub(crate) fn describe_cluster(handlers: &Handlers, request: &DescribeClusterRequest) -> DescribeClusterResponse {
+    let refused = |error_code, message: String| DescribeClusterResponse {
+        error_code,
+        error_message: Some(message.into()),
+        ..Default::default()
+    };
+    match request.endpoint_type {
+        BROKERS => {}
+        CONTROLLERS => {
+            let message = "This is a broker: controllers are reached by the other tiers only.";
+            return refused(ErrorCode::MismatchedEndpointType, message.to_owned());
+        }
+        other => {
+            return refused(
+                ErrorCode::UnsupportedEndpointType,
+                format!("Unsupported endpoint type {other}"),
+            );
+        }
+    }
+    let view = handlers.view().snapshot();
+    let mut brokers: Vec<DescribeClusterBroker> = view.frontends().filter_map(|info| show(info, false)).collect();
+    let controller_id = shown_controller(&view, broker_id(handlers.session().node()));
+    if request.include_fenced_brokers {
+        brokers.extend(fenced(&view).filter_map(|info| show(info, true)));
+    }
+    DescribeClusterResponse {
+        cluster_id: handlers.session().cluster().to_string().into(),
+        controller_id,
+        brokers,
+        cluster_authorized_operations: match request.include_cluster_authorized_operations {
+            true => ALL_CLUSTER_OPERATIONS,
+            false => i32::MIN,
+        },
+        ..Default::default()
+    }
+}
+
+/// Frontends whose lease was lost, and that may come back.
+fn fenced(view: &Snapshot) -> impl Iterator<Item = &NodeInfo> {
+    view.nodes()
+        .filter(|info| info.tier == Tier::Frontend && info.state == NodeState::Fenced)
+}
+
+fn show(info: &NodeInfo, is_fenced: bool) -> Option<DescribeClusterBroker> {
+    let address = address(info)?;
+    Some(DescribeClusterBroker {
+        broker_id: broker_id(info.node),
+        host: Str::from(address.host.as_str()),
+        port: i32::from(address.port),
+        rack: None,
+        is_fenced,
+    })
+}
