@@ -70,6 +70,11 @@ impl Server {
         self
     }
 
+    /// What its configuration file holds from the next start on.
+    pub fn set_config(&mut self, config: &str) {
+        config.clone_into(&mut self.config);
+    }
+
     /// Lines of its log with this text may be warnings or errors.
     #[must_use]
     pub fn allow(mut self, text: &'static str) -> Self {

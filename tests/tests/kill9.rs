@@ -1,7 +1,7 @@
 //! `kill -9` at random moments of an idempotent acks=all run: whatever was acknowledged is there, once, in order.
 //!
 //! The device is small and uploads are frequent, so that the ring laps, and what is read after a restart comes partly from
-//! objects and partly from the WAL.
+//! objects and partly from the WAL. One life uploads nothing, so that much is read from the WAL and survives in it alone.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -19,11 +19,25 @@ flush_window = "4MiB"
 trigger_bytes = "16MiB"
 trigger_age = "10s"
 "#;
+/// Nothing is uploaded for now, and next to nothing is kept in memory: what is read comes from the WAL.
+const HELD_BACK: &str = r#"
+[wal]
+capacity = "64MiB"
+flush_window = "4MiB"
+[compactor]
+trigger_bytes = "1GiB"
+trigger_age = "1h"
+trigger_device_percent = 90
+[frontend.cache]
+tail_bytes = "1MiB"
+"#;
+/// Acknowledged bytes that are only in the WAL when they are read, and when the last kill comes.
+const ONLY_IN_WAL_BYTES: f64 = 8_000_000.0;
 /// What a run must have written to have lapped the ring "many times".
 const LAPS: f64 = 3.0;
 
 /// Where reads were served from, summed over the lives of the server.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sources {
     object_bytes: f64,
     wal_bytes: f64,
@@ -85,18 +99,34 @@ fn acknowledged_records_survive_kill_9() {
     tailwater_tests::wait_until("the ring to lap", Duration::from_secs(300), || {
         server.metrics().sum("tailwater_wal_trim_position_bytes") > LAPS * capacity_bytes
     });
-    load.finish();
-    // Once more with nothing in flight, by SIGKILL and then in order.
     sources.add(&server);
+    println!("{sources:?}");
+    assert!(sources.wal_bytes > 0.0, "the newest is read from the WAL: {sources:?}");
+
+    // A life without uploads: a large part is only in the WAL, is read from there, and outlives the next kill.
     server.kill9();
+    server.set_config(HELD_BACK);
+    server.start();
+    let lag_bytes = |server: &Server| server.metrics().sum("tailwater_upload_lag_bytes");
+    tailwater_tests::wait_until("much to be only in the WAL", Duration::from_secs(120), || {
+        lag_bytes(&server) > ONLY_IN_WAL_BYTES
+    });
+    load.finish();
+    verify(&python, &server.bootstrap(), &history, true);
+    let mut held_back = Sources::default();
+    held_back.add(&server);
+    println!("without uploads: {held_back:?}, lag {}", lag_bytes(&server));
+    assert!(lag_bytes(&server) > ONLY_IN_WAL_BYTES, "nothing was uploaded meanwhile");
+    assert!(
+        held_back.wal_bytes > ONLY_IN_WAL_BYTES / 2.0 && held_back.object_bytes > ONLY_IN_WAL_BYTES,
+        "read from both? {held_back:?}"
+    );
+
+    // Once more with nothing in flight, by SIGKILL and then in order.
+    server.kill9();
+    server.set_config(CONFIG);
     server.start();
     let verified = verify(&python, &server.bootstrap(), &history, true);
     assert!(verified.acked > 1000, "{verified:?}");
-    sources.add(&server);
-    assert!(
-        sources.object_bytes > 0.0 && sources.wal_bytes > 0.0,
-        "read from both? {sources:?}"
-    );
-    println!("{sources:?}");
     server.finish();
 }
