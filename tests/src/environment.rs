@@ -33,20 +33,21 @@ pub fn skip(what: &str, why: &str) {
 
 /// The interpreter of the environment that `make test` prepares; `None`, after saying so, without it.
 pub fn python(what: &str) -> Option<PathBuf> {
+    python_with(what, &["aiokafka", "confluent_kafka", "kafka"])
+}
+
+/// As [`python`], where it can import these modules.
+pub fn python_with(what: &str, modules: &[&str]) -> Option<PathBuf> {
     let path =
         std::env::var_os("TAILWATER_TEST_PYTHON").map_or_else(|| repository().join(".venv/bin/python"), PathBuf::from);
-    let works = Command::new(&path)
-        .args(["-c", "import aiokafka, confluent_kafka, kafka"])
-        .output();
+    let modules = modules.join(", ");
+    let works = Command::new(&path).args(["-c", &format!("import {modules}")]).output();
     if works.is_ok_and(|done| done.status.success()) {
         return Some(path);
     }
     skip(
         what,
-        &format!(
-            "no Python with the Kafka clients at {} (make .venv/.ready)",
-            path.display()
-        ),
+        &format!("no Python with {modules} at {} (make .venv/.ready)", path.display()),
     );
     None
 }

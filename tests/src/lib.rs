@@ -3,6 +3,7 @@
 //! Owns: starting, killing and watching processes from outside. Does not own: any knowledge of a tier's inside; what is
 //! asked of the server goes through its Kafka port, its HTTP port, its log and its exit code.
 
+mod cluster;
 mod connection;
 mod environment;
 mod http;
@@ -12,8 +13,9 @@ mod reference;
 mod server;
 mod tmpfs;
 
+pub use cluster::{Cluster, ClusterOptions};
 pub use connection::{Connection, batch};
-pub use environment::{Seed, is_long, prepare_clients, python, repository, skip, wait_until};
+pub use environment::{Seed, is_long, prepare_clients, python, python_with, repository, skip, wait_until};
 pub use http::{Metrics, get};
 pub use load::{Load, Verified, run_client_script, verify};
 pub use process::{Log, Process};
