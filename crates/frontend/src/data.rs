@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailwater_rpc::controller::{Controller, NodeState};
+use tailwater_rpc::controller::{Controller, NodeState, is_passing};
 use tailwater_rpc::wal::WalDirectory;
 use tailwater_runtime::{ByteSemaphore, Policy, Runtime, ZstdPool};
 use tailwater_store::{ObjectReader, ObjectStorage, ReaderOptions, Services as StoreServices};
@@ -17,7 +17,7 @@ use crate::journal::{Current, Keeper};
 use crate::metrics::{CacheMetrics, JournalMetrics, PartitionMetrics, RequestMetrics};
 use crate::partition::{Partitions, Services};
 use crate::produce::ProduceHandler;
-use crate::session::{Identity, Session, is_passing};
+use crate::session::{Identity, Session};
 use crate::view::{View, follow};
 
 /// How long shutdown waits for the controller to hear of it.

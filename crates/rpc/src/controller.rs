@@ -32,7 +32,7 @@ pub use objects::{
     PreparedObject, StreamObjects, StreamUpload,
 };
 pub use tasks::{Lease, LeaseRef, TaskKind, Tasks, Work};
-pub use wait::until_answered;
+pub use wait::{is_passing, until_answered};
 
 /// Who calls, and under which epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 //!
 //! `cargo test --release -p tailwater-rpc --test wal_cost -- --ignored --nocapture`
 
+#![allow(clippy::unwrap_used, reason = "a measurement that ends where it can't go on")]
+
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 

@@ -21,7 +21,7 @@ use tailwater_rpc::controller::JournalGrant;
 use tailwater_rpc::wal::{AppendSender, AppendState, AppendStream, OpenJournal, WalDirectory};
 use tailwater_runtime::clock::Instant;
 use tailwater_runtime::telemetry::IntGauge;
-use tailwater_types::{DeviceId, JournalId, Kind, Offset};
+use tailwater_types::{DeviceId, JournalId, Kind, Lsn, Offset};
 use tokio::sync::{Notify, Semaphore, TryAcquireError, watch};
 
 use crate::metrics::JournalMetrics;

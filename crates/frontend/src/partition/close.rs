@@ -10,13 +10,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tailwater_rpc::Error;
-use tailwater_rpc::controller::CloseStream;
+use tailwater_rpc::controller::{CloseStream, is_passing};
 use tailwater_runtime::clock::Instant;
 use tailwater_types::{Lsn, Outcome};
 
 use super::{AppendError, Partition, Partitions};
 use crate::journal::{Journal, NoCredit};
-use crate::session::{Session, is_passing};
+use crate::session::Session;
 
 /// How long, from when a leadership takes no more batches, these wait until another leader is known: so a client's first look
 /// at the metadata finds it.

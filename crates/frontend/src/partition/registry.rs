@@ -138,7 +138,8 @@ impl Partitions {
         &self.inner.session
     }
 
-    /// Told after each change of which partitions are open here, and of which of them take batches. Slow receivers miss some changes and see the last: what to
+    /// Told after each change of which partitions are open here, and of which of them take batches. Slow receivers miss some
+    /// changes and see the last: what to
     /// do follows from comparing [`Partitions::of_topic`] with what was there before, by [`Arc::ptr_eq`].
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()

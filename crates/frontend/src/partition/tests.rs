@@ -233,6 +233,9 @@ async fn a_journal_that_is_gone_is_left_for_another() {
     fixture.wal.forget(next);
     let end = fixture.wal.seal_now(journal);
     fixture.controller.set_sealed(journal, end);
+    while !partition.has_ended() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let again = fixture.opened(partition.topic(), 0).await;
     assert_eq!(commit(&again, batch(&[b"0"])).await, Offset(0));
     assert_eq!(fixture.journal(), JournalId(journal.0 + 2));

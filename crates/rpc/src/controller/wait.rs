@@ -52,8 +52,8 @@ where
     }
 }
 
-/// A controller that is stopping is followed by another.
-fn is_passing(error: &Error) -> bool {
+/// Whether the same call may succeed later: a controller that is stopping is followed by another.
+pub fn is_passing(error: &Error) -> bool {
     matches!(error.kind(), Kind::Unavailable | Kind::Throttled | Kind::Shutdown)
 }
 

@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 use tailwater_runtime::Runtime;
 use tailwater_types::{DeviceId, NodeId};
 
-use super::peer::Peer;
 use super::wal::WalClient;
 use crate::Result;
 use crate::controller::{NodeInfo, NodeState, Nodes, Tier};
@@ -64,9 +63,8 @@ impl RemoteWals {
     pub fn over_grpc(nodes: Arc<dyn Nodes>, runtime: Runtime) -> Self {
         let within = runtime.clone();
         let connect = move |address: &str| {
-            let peer = Peer::new("WAL node", address, within.clock.clone())?;
-            let wal = WalClient::new(peer.channel(), peer.name().to_owned(), within.clone());
-            Ok(Arc::new(wal) as Arc<dyn Wal>)
+            let wal: Arc<dyn Wal> = Arc::new(WalClient::new(address, within.clone())?);
+            Ok(wal)
         };
         Self::new(nodes, Box::new(connect), runtime)
     }

@@ -9,7 +9,6 @@ use tailwater_rpc::grpc::{RemoteWals, WalClient};
 use tailwater_rpc::wal::{Wal, WalDirectory};
 use tailwater_runtime::{Policy, Runtime};
 use tailwater_types::*;
-use tonic::transport::Endpoint as Channel;
 
 use crate::support::*;
 
@@ -34,8 +33,8 @@ fn directory(nodes: Arc<dyn Nodes>, runtime: &Runtime) -> (RemoteWals, Arc<Mutex
             return Err(Error::Invalid("bad".to_owned()));
         }
         addresses.lock().push(address.to_owned());
-        let channel = Channel::from_static("http://127.0.0.1:1").connect_lazy();
-        Ok(Arc::new(WalClient::new(channel, address.to_owned(), within.clone())) as Arc<dyn Wal>)
+        let wal: Arc<dyn Wal> = Arc::new(WalClient::new("127.0.0.1:1", within.clone())?);
+        Ok(wal)
     };
     (RemoteWals::new(nodes, Box::new(connect), runtime.clone()), made)
 }
