@@ -9,7 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
 use crate::layers::{self, ConfigError, Layers, Setting};
-use crate::{logging, standalone};
+use crate::role::Role;
+use crate::{logging, run};
 
 const EXIT_USAGE: u8 = 2;
 
@@ -21,33 +22,29 @@ const EXIT_USAGE: u8 = 2;
 )]
 struct Cli {
     #[command(subcommand)]
-    role: Role,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Role {
+enum Command {
     /// Runs all four tiers in one process.
     Standalone(Standalone),
+    /// Runs the controller: all metadata, in a store of its own.
+    Controller(Controller),
+    /// Runs a WAL node: acknowledged records that are not in object storage yet, on a device of its own.
+    Wal(Wal),
+    /// Runs a frontend: Kafka clients connect to it; it keeps nothing.
+    Frontend(Frontend),
+    /// Runs a compactor: it moves journals into object storage; it keeps nothing.
+    Compactor(Compactor),
 }
 
 /// Each of these wins over the environment, which wins over the file.
 #[derive(Debug, Args)]
-struct Standalone {
-    /// Where the process keeps its metadata, its journal and, by default, its objects.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<String>,
-    /// Where Kafka clients connect to.
-    #[arg(long, value_name = "HOST:PORT")]
-    kafka_listen: Option<String>,
-    /// What Kafka clients are told to connect to; by default the listen address, for a wildcard the host's name.
-    #[arg(long, value_name = "HOST:PORT")]
-    kafka_advertise: Option<String>,
+struct Common {
     /// Where /healthz, /readyz and /metrics are.
     #[arg(long, value_name = "HOST:PORT")]
     http_listen: Option<String>,
-    /// Where objects are kept: file:///PATH or s3://BUCKET/PREFIX; by default DIR/objects.
-    #[arg(long, value_name = "URL")]
-    object_store: Option<String>,
     /// What is logged: error, warn, info, debug or trace, or a filter as in "info,tailwater_wal=debug".
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -62,22 +59,183 @@ struct Standalone {
     dump_config: bool,
 }
 
-impl Standalone {
-    /// The flags as settings, in the order in which they apply.
-    fn settings(&self) -> Result<Vec<Setting>, ConfigError> {
-        let named = [
-            ("--data-dir", "node.data_dir", &self.data_dir),
+/// Where Kafka clients connect to.
+#[derive(Debug, Args)]
+struct Kafka {
+    /// Where Kafka clients connect to.
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka_listen: Option<String>,
+    /// What Kafka clients are told to connect to; by default the listen address, for a wildcard the host's name.
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka_advertise: Option<String>,
+}
+
+/// A node of a cluster, and its controller.
+#[derive(Debug, Args)]
+struct Node {
+    /// The controller's gRPC port.
+    #[arg(long, value_name = "HOST:PORT")]
+    controller: Option<String>,
+    /// The node's number, its own in the whole cluster; by default from the number that ends the host's name.
+    #[arg(long, value_name = "NUMBER")]
+    node_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Standalone {
+    /// Where the process keeps its metadata, its journal and, by default, its objects.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    #[command(flatten)]
+    kafka: Kafka,
+    /// Where objects are kept: file:///PATH or s3://BUCKET/PREFIX; by default DIR/objects.
+    #[arg(long, value_name = "URL")]
+    object_store: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Controller {
+    /// Where the controller keeps its metadata.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where other tiers call it (gRPC).
+    #[arg(long, value_name = "HOST:PORT")]
+    rpc_listen: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Wal {
+    /// Where the node keeps its device, unless wal.path says otherwise.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where other tiers call it (gRPC).
+    #[arg(long, value_name = "HOST:PORT")]
+    rpc_listen: Option<String>,
+    /// Where other tiers are told to call it; by default the listen address, for a wildcard the host's name.
+    #[arg(long, value_name = "HOST:PORT")]
+    rpc_advertise: Option<String>,
+    #[command(flatten)]
+    node: Node,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Frontend {
+    #[command(flatten)]
+    kafka: Kafka,
+    /// Where objects are kept: file:///PATH or s3://BUCKET/PREFIX; the same for all frontends and compactors.
+    #[arg(long, value_name = "URL")]
+    object_store: Option<String>,
+    #[command(flatten)]
+    node: Node,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Compactor {
+    /// Where objects are kept: file:///PATH or s3://BUCKET/PREFIX; the same for all frontends and compactors.
+    #[arg(long, value_name = "URL")]
+    object_store: Option<String>,
+    #[command(flatten)]
+    node: Node,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A flag with the setting that it stands for.
+type Flag<'a> = (&'static str, &'static str, &'a Option<String>);
+
+impl Kafka {
+    fn flags(&self) -> [Flag<'_>; 2] {
+        [
             ("--kafka-listen", "frontend.server.listen", &self.kafka_listen),
             ("--kafka-advertise", "frontend.server.advertise", &self.kafka_advertise),
+        ]
+    }
+}
+
+impl Node {
+    fn flags(&self) -> [Flag<'_>; 2] {
+        [
+            ("--controller", "rpc.controller", &self.controller),
+            ("--node-id", "node.id", &self.node_id),
+        ]
+    }
+}
+
+impl Common {
+    fn flags(&self) -> [Flag<'_>; 2] {
+        [
             ("--http-listen", "http.listen", &self.http_listen),
-            ("--object-store", "storage.url", &self.object_store),
             ("--log", "log.filter", &self.log),
-        ];
-        let set = self.set.iter().map(|text| Setting::from_key_value("flag --set", text));
-        let named = named.iter().filter_map(|&(flag, key, value)| {
-            value
-                .as_ref()
-                .map(|value| Ok(Setting::new(&format!("flag {flag}"), key, value)))
+        ]
+    }
+}
+
+impl Command {
+    fn role(&self) -> Role {
+        match self {
+            Self::Standalone(_) => Role::Standalone,
+            Self::Controller(_) => Role::Controller,
+            Self::Wal(_) => Role::Wal,
+            Self::Frontend(_) => Role::Frontend,
+            Self::Compactor(_) => Role::Compactor,
+        }
+    }
+
+    fn common(&self) -> &Common {
+        match self {
+            Self::Standalone(role) => &role.common,
+            Self::Controller(role) => &role.common,
+            Self::Wal(role) => &role.common,
+            Self::Frontend(role) => &role.common,
+            Self::Compactor(role) => &role.common,
+        }
+    }
+
+    fn flags(&self) -> Vec<Flag<'_>> {
+        let data_dir = |dir| ("--data-dir", "node.data_dir", dir);
+        let rpc_listen = |listen| ("--rpc-listen", "rpc.listen", listen);
+        let object_store = |url| ("--object-store", "storage.url", url);
+        let mut flags = Vec::new();
+        match self {
+            Self::Standalone(role) => {
+                flags.extend([data_dir(&role.data_dir), object_store(&role.object_store)]);
+                flags.extend(role.kafka.flags());
+            }
+            Self::Controller(role) => flags.extend([data_dir(&role.data_dir), rpc_listen(&role.rpc_listen)]),
+            Self::Wal(role) => {
+                flags.extend([data_dir(&role.data_dir), rpc_listen(&role.rpc_listen)]);
+                flags.push(("--rpc-advertise", "rpc.advertise", &role.rpc_advertise));
+                flags.extend(role.node.flags());
+            }
+            Self::Frontend(role) => {
+                flags.push(object_store(&role.object_store));
+                flags.extend(role.kafka.flags());
+                flags.extend(role.node.flags());
+            }
+            Self::Compactor(role) => {
+                flags.push(object_store(&role.object_store));
+                flags.extend(role.node.flags());
+            }
+        }
+        flags.extend(self.common().flags());
+        flags
+    }
+
+    /// The flags as settings, in the order in which they apply.
+    fn settings(&self) -> Result<Vec<Setting>, ConfigError> {
+        let set = &self.common().set;
+        let set = set.iter().map(|text| Setting::from_key_value("flag --set", text));
+        let named = self.flags().into_iter().filter_map(|(flag, key, value)| {
+            let value = value.as_ref()?;
+            Some(Ok(Setting::new(&format!("flag {flag}"), key, value)))
         });
         set.chain(named).collect()
     }
@@ -86,32 +244,33 @@ impl Standalone {
 /// Runs the process to its end.
 pub fn main() -> ExitCode {
     crate::allocator::configure();
-    let Role::Standalone(flags) = Cli::parse().role;
-    let config = match configure(&flags) {
+    let command = Cli::parse().command;
+    let config = match configure(&command) {
         Ok(config) => config,
         Err(error) => return refuse(&error, EXIT_USAGE),
     };
-    if flags.dump_config {
+    if command.common().dump_config {
         print!("{}", config.to_toml());
         return ExitCode::SUCCESS;
     }
     if let Err(error) = logging::start(&config.log) {
         return refuse(&error, EXIT_USAGE);
     }
-    match standalone::run(config) {
+    match run::run(command.role(), config) {
         Ok(code) => code,
         Err(error) => refuse(&format!("{error:#}"), 1),
     }
 }
 
-fn configure(flags: &Standalone) -> Result<Config, ConfigError> {
+fn configure(command: &Command) -> Result<Config, ConfigError> {
+    let file = &command.common().config;
     let layers = Layers {
-        file: flags.config.as_deref().map(layers::read_file).transpose()?,
+        file: file.as_deref().map(layers::read_file).transpose()?,
         environment: layers::environment(std::env::vars_os()),
-        flags: flags.settings()?,
+        flags: command.settings()?,
     };
     let mut config = layers.load()?;
-    config.complete()?;
+    config.complete(command.role())?;
     Ok(config)
 }
 

@@ -14,6 +14,10 @@ use tailwater_store::{Location, RetryPolicy, StorageOptions, is_s3_setting};
 
 use crate::layers::ConfigError;
 use crate::process;
+use crate::role::Role;
+
+/// After how long a silent node is fenced, unless `controller.lease` says otherwise; in standalone never.
+const DEFAULT_LEASE: Millis = Millis::seconds(3);
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +26,7 @@ pub struct Config {
     pub node: NodeConfig,
     pub log: LogConfig,
     pub http: HttpConfig,
+    pub rpc: RpcConfig,
     pub storage: StorageConfig,
     pub controller: tailwater_controller::Config,
     pub wal: tailwater_wal::Config,
@@ -33,6 +38,10 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodeConfig {
+    /// The node's number, its own in the whole cluster; of a frontend it is Kafka's broker id. Absent: from the number that
+    /// ends the host's name, as in a StatefulSet (frontend-0 is 1, wal-0 is 10001); a compactor takes a random one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
     /// Holds the metadata, the WAL's device and, unless `storage.url` says otherwise, the objects.
     pub data_dir: PathBuf,
     /// Threads that run tasks; 0: as many as there are cores.
@@ -44,6 +53,7 @@ pub struct NodeConfig {
 impl Default for NodeConfig {
     fn default() -> Self {
         Self {
+            id: None,
             data_dir: PathBuf::from("data"),
             worker_threads: 0,
             stop_timeout: Millis::seconds(20),
@@ -79,6 +89,29 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 9464).into(),
+        }
+    }
+}
+
+/// gRPC between the tiers, where they are processes of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RpcConfig {
+    /// Where the controller or a WAL node is called by other tiers; port 0: any free one.
+    pub listen: SocketAddr,
+    /// HOST:PORT that other tiers are told to call this WAL node at. Empty: the listening address, for a wildcard the
+    /// host's name. Port 0: the listening port.
+    pub advertise: String,
+    /// HOST:PORT of the controller. The name may resolve later.
+    pub controller: String,
+}
+
+impl Default for RpcConfig {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 9470).into(),
+            advertise: String::new(),
+            controller: "127.0.0.1:9470".to_owned(),
         }
     }
 }
@@ -122,7 +155,7 @@ impl Config {
     ///
     /// # Errors
     /// The first section's that can't be used, with its name.
-    pub fn complete(&mut self) -> Result<(), ConfigError> {
+    pub fn complete(&mut self, role: Role) -> Result<(), ConfigError> {
         // A tier's default path lies below the data directory; one that was set is taken as it is.
         let data_dir = &self.node.data_dir;
         if self.controller.data_dir == tailwater_controller::Config::default().data_dir {
@@ -131,17 +164,24 @@ impl Config {
         if self.wal.path == tailwater_wal::Config::default().path {
             self.wal.path = data_dir.join("wal.log");
         }
-        self.storage.complete(data_dir)?;
+        if role == Role::Controller && self.controller.lease.is_none() {
+            self.controller.lease = Some(DEFAULT_LEASE);
+        }
+        if role.uses_objects() {
+            self.storage.complete(role, data_dir)?;
+        }
         let server = &mut self.frontend.server;
         if server.advertise.is_empty() && is_wildcard(&server.listen) {
-            let host = process::host_name().ok_or_else(|| {
-                ConfigError(format!(
-                    "frontend.server.advertise is needed: {} is a wildcard and the host has no name",
-                    server.listen
-                ))
-            })?;
             // Port 0: the one that is listened on.
-            server.advertise = format!("{host}:0");
+            server.advertise = format!("{}:0", own_name("frontend.server.advertise", &server.listen)?);
+        }
+        let rpc = &mut self.rpc;
+        if rpc.advertise.is_empty() {
+            rpc.advertise = if rpc.listen.ip().is_unspecified() && role == Role::Wal {
+                format!("{}:0", own_name("rpc.advertise", &rpc.listen.to_string())?)
+            } else {
+                rpc.listen.to_string()
+            };
         }
         let sections = [
             ("controller", self.controller.validate()),
@@ -161,6 +201,15 @@ impl Config {
     }
 }
 
+/// The host's name, for others to connect to where `listen` is every address of it.
+fn own_name(needed: &str, listen: &str) -> Result<String, ConfigError> {
+    process::host_name().ok_or_else(|| {
+        ConfigError(format!(
+            "{needed} is needed: {listen} is a wildcard and the host has no name"
+        ))
+    })
+}
+
 /// Whether an address to listen on is every address of the host, which no client can connect to.
 fn is_wildcard(listen: &str) -> bool {
     listen
@@ -169,7 +218,12 @@ fn is_wildcard(listen: &str) -> bool {
 }
 
 impl StorageConfig {
-    fn complete(&mut self, data_dir: &Path) -> Result<(), ConfigError> {
+    fn complete(&mut self, role: Role, data_dir: &Path) -> Result<(), ConfigError> {
+        if self.url.is_empty() && role != Role::Standalone {
+            return Err(ConfigError(
+                "storage.url is needed: all frontends and compactors of a cluster share one store".to_owned(),
+            ));
+        }
         if self.url.is_empty() {
             let folder = std::path::absolute(data_dir.join("objects"));
             let folder =
@@ -226,7 +280,7 @@ mod tests {
         let mut config = Config::default();
         config.node.data_dir = PathBuf::from("/d");
         change(&mut config);
-        config.complete().map(|()| config)
+        config.complete(Role::Standalone).map(|()| config)
     }
 
     /// Paths nobody set lie in the data directory; one that was set stays.

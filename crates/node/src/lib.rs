@@ -10,7 +10,10 @@ mod http;
 mod layers;
 mod logging;
 mod process;
+mod role;
+mod run;
 mod standalone;
+mod tiers;
 
 pub use cli::main;
 pub use config::Config;
