@@ -3,7 +3,7 @@
     idempotent_load.py --bootstrap HOST:PORT --topic T --history FILE [--group G]
 
 Runs until SIGTERM (or until its standard input ends), then flushes and ends its history with `E`. Prints `started` once
-the first record is acknowledged. Exits 1 if a record failed for good. Writes down everything that `verify.py` needs.
+the first record is acknowledged. At the end it says how long the slowest acknowledgement took. Exits 1 if a record failed for good. Writes down everything that `verify.py` needs.
 """
 
 import argparse
@@ -26,7 +26,7 @@ class ProducerWorker(threading.Thread):
     def __init__(self, number: int, given, writer: Writer):
         super().__init__(name=f"producer-{number}", daemon=True)
         self.number, self.given, self.writer = number, given, writer
-        self.acked, self.failed = 0, 0
+        self.acked, self.failed, self.slowest = 0, 0, 0.0
         self.producer = Producer(
             {
                 "bootstrap.servers": given.bootstrap,
@@ -64,6 +64,7 @@ class ProducerWorker(threading.Thread):
         def delivered(error, message):
             if error is None:
                 self.acked += 1
+                self.slowest = max(self.slowest, message.latency() or 0.0)
                 self.writer.line("A", *value, message.offset())
             else:
                 self.failed += 1
@@ -169,7 +170,11 @@ def main() -> int:
     failed = sum(producer.failed for producer in producers)
     writer.line("E")
     writer.flush()
-    print(f"{'FAILED' if failed else 'ok'}: {sum(p.acked for p in producers)} records acknowledged, {failed} failed", flush=True)
+    acked, slowest = sum(p.acked for p in producers), max(p.slowest for p in producers)
+    print(
+        f"{'FAILED' if failed else 'ok'}: {acked} records acknowledged, {failed} failed, slowest {slowest * 1000:.0f} ms",
+        flush=True,
+    )
     return 1 if failed else 0
 
 

@@ -29,13 +29,19 @@ impl Connection {
     /// # Panics
     /// If nobody takes the connection.
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, READ_LIMIT).expect("the server takes connections");
-        stream.set_nodelay(true).expect("a TCP option");
-        stream.set_read_timeout(Some(READ_LIMIT)).expect("a TCP option");
-        Self {
+        Self::try_open(address).expect("the server takes connections")
+    }
+
+    /// # Errors
+    /// If nobody takes the connection.
+    pub fn try_open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, READ_LIMIT)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(READ_LIMIT))?;
+        Ok(Self {
             stream,
             next_correlation_id: 0,
-        }
+        })
     }
 
     /// Our end's address, as the server's log names it.

@@ -102,11 +102,11 @@ impl Load {
         self.process.is_running()
     }
 
-    /// Lets it flush everything and end.
+    /// Lets it flush everything and end; answers the longest time from a record to its acknowledgement.
     ///
     /// # Panics
     /// If a record failed for good.
-    pub fn finish(mut self) {
+    pub fn finish(mut self) -> Duration {
         self.process.close_stdin();
         let status = self.process.wait(Duration::from_secs(400));
         let said = [self.process.stdout.lines(), self.process.stderr.lines()]
@@ -114,6 +114,10 @@ impl Load {
             .join("\n");
         println!("{said}");
         assert!(status.success(), "the load ended with {status}:\n{said}");
+        let slowest = said
+            .split_once("slowest ")
+            .and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        Duration::from_millis(slowest.expect("the load says how long the slowest took"))
     }
 }
 

@@ -156,6 +156,14 @@ impl Server {
         took
     }
 
+    /// The process' id.
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("it runs")
     }
