@@ -1,9 +1,10 @@
-"""Produces or consumes as fast as librdkafka can, for the first figures: the server's CPU is measured by the caller.
+"""Produces or consumes as fast as librdkafka can, for benches: the server's CPU is measured by the caller.
 
     figures_load.py produce --bootstrap HOST:PORT --topic T --records N
-    figures_load.py consume --bootstrap HOST:PORT --topic T --records N
+    figures_load.py consume --bootstrap HOST:PORT --topic T --records N [--repeat R]
+    figures_load.py sync    --bootstrap HOST:PORT --topic T --records N   one record at a time, each acknowledged before the next
 
-Prints one line of JSON: bytes of values, records, seconds.
+Prints one line of JSON: bytes of values, records, seconds; of sync also the percentiles of one record's time.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 PARTITIONS = 4
 VALUE_BYTES = 1024
 NO_PROGRESS_S = 60
+WARM_UP = 200
 
 
 def produce(given) -> tuple:
@@ -64,9 +66,11 @@ def consume(given) -> tuple:
             "queued.max.messages.kbytes": 65_536,
         }
     )
-    consumer.assign([TopicPartition(given.topic, p, OFFSET_BEGINNING) for p in range(PARTITIONS)])
     bytes_, records, since = 0, 0, time.monotonic()
-    while records < given.records:
+    begin = [TopicPartition(given.topic, p, OFFSET_BEGINNING) for p in range(PARTITIONS)]
+    while records < given.records * given.repeat:
+        if records % given.records == 0:
+            consumer.assign(begin)
         for message in consumer.consume(10_000, 0.5):
             if message.error() is None:
                 bytes_ += len(message.value())
@@ -78,16 +82,35 @@ def consume(given) -> tuple:
     return bytes_, records
 
 
+def sync(given) -> tuple:
+    admin = AdminClient({"bootstrap.servers": given.bootstrap, "log_level": 2})
+    admin.create_topics([NewTopic(given.topic, 1, 1)])[given.topic].result(timeout=60)
+    taken = []
+    producer = Producer({"bootstrap.servers": given.bootstrap, "acks": "all", "linger.ms": 0})
+    for number in range(given.records + WARM_UP):
+        begun = time.perf_counter()
+        producer.produce(given.topic, b"x" * 100, partition=0)
+        if producer.flush(60):
+            sys.exit("a record was not acknowledged within 60 s")
+        if number >= WARM_UP:
+            taken.append((time.perf_counter() - begun) * 1e6)
+    taken.sort()
+    percentiles = {"p50_us": taken[len(taken) // 2], "p99_us": taken[len(taken) * 99 // 100]}
+    return given.records * 100, given.records, percentiles
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    arguments.add_argument("what", choices=["produce", "consume"])
+    arguments.add_argument("what", choices=["produce", "consume", "sync"])
     arguments.add_argument("--bootstrap", required=True)
     arguments.add_argument("--topic", default="figures")
     arguments.add_argument("--records", type=int, required=True)
+    arguments.add_argument("--repeat", type=int, default=1)
     given = arguments.parse_args()
     begun = time.monotonic()
-    bytes_, records = {"produce": produce, "consume": consume}[given.what](given)
-    print(json.dumps({"bytes": bytes_, "records": records, "seconds": time.monotonic() - begun}))
+    bytes_, records, *more = {"produce": produce, "consume": consume, "sync": sync}[given.what](given)
+    figures = {"bytes": bytes_, "records": records, "seconds": time.monotonic() - begun}
+    print(json.dumps(figures | (more[0] if more else {})))
 
 
 if __name__ == "__main__":
