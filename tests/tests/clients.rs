@@ -5,7 +5,9 @@
 
 use std::process::Command;
 
-use tailwater_tests::{Reference, Server, is_long, prepare_clients, python, repository, run_client_script};
+use tailwater_tests::{
+    Cluster, ClusterOptions, Reference, Server, is_long, prepare_clients, python, repository, run_client_script,
+};
 
 /// Uploads are frequent and small, so that the clients read from the tail, from the WAL and from objects.
 const CONFIG: &str = r#"
@@ -31,11 +33,16 @@ partitions = 1
 
 /// Runs a script against a server, and holds what it found against `docs/compatibility.md`.
 fn run(script: &str, kind: &str, server: &str, bootstrap: &str, more: &[&str]) {
+    run_as(server, script, kind, server, bootstrap, more);
+}
+
+/// As [`run`], of one of several ways to run a server: `name` tells what was found of them apart.
+fn run_as(name: &str, script: &str, kind: &str, server: &str, bootstrap: &str, more: &[&str]) {
     prepare_clients();
     let Some(python) = python(script) else {
         return;
     };
-    let found = repository().join(format!("target/compatibility/{kind}-{server}.json"));
+    let found = repository().join(format!("target/compatibility/{kind}-{name}.json"));
     let found = found.to_str().expect("a path of text");
     let arguments = ["--bootstrap", bootstrap, "--json", found];
     run_client_script(&python, script, &[&arguments, more].concat());
@@ -60,6 +67,32 @@ fn the_client_matrix_passes() {
     server.start();
     run_matrix("tailwater", &server.bootstrap());
     server.finish();
+}
+
+/// The same from a cluster of single processes, whose partitions are led by two frontends.
+#[test]
+fn the_client_matrix_passes_apart() {
+    let settings = [
+        "wal.flush_window=8MiB",
+        "compactor.trigger_bytes=8MiB",
+        "compactor.trigger_age=1s",
+        "frontend.groups.initial_rebalance_delay=0ms",
+    ];
+    let cluster = Cluster::start(ClusterOptions {
+        settings: settings.map(str::to_owned).to_vec(),
+        ..ClusterOptions::default()
+    });
+    let records = if is_long() { "100000" } else { "2000" };
+    let arguments = ["--records", records];
+    run_as(
+        "apart",
+        "matrix.py",
+        "clients",
+        "tailwater",
+        cluster.bootstrap(),
+        &arguments,
+    );
+    cluster.finish();
 }
 
 /// The same scenarios pass against Apache Kafka: one that doesn't is wrong itself.
