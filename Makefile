@@ -1,10 +1,12 @@
-# Building and running need Rust and a C compiler; the tests also Python 3 with pip, and kcat.
+# Building and running need Rust and a C compiler. The tests also need Python 3 with pip, kcat, Java 17 with Maven, Node.js with
+# npm, and Go; they say what they skip.
 
 PYTHON ?= python3
 VENV := .venv
 DATA ?= ./data
 
-.PHONY: run build test test-long check figures clean
+.PHONY: run build cluster cluster-stop clients test test-long test-reference compatibility kubernetes-dry-run check figures \
+	bench clean
 
 run: build
 	target/release/tailwater standalone --data-dir $(DATA)
@@ -12,19 +14,42 @@ run: build
 build:
 	cargo build --release --locked --package tailwater-node
 
-# The Kafka clients that the tests drive.
-$(VENV)/.ready: tests/clients/requirements.txt
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/requirements.txt
-	touch $@
+# Every role a process of its own, on loopback, under CLUSTER_DIR: see deploy/local/cluster for all settings.
+cluster: build
+	@deploy/local/cluster start
 
-# Everything, 10,000 records a client and 3 rounds of kill -9.
-test: $(VENV)/.ready
+cluster-stop:
+	@deploy/local/cluster stop
+
+# Python with the clients, and what the checks of deploy/ need.
+$(VENV)/.ready: tests/clients/requirements.txt tests/deploy/requirements.txt
+	PYTHON=$(PYTHON) tests/clients/prepare python
+
+# The Kafka clients that the tests drive, as far as their runtimes are here.
+clients: $(VENV)/.ready
+	PYTHON=$(PYTHON) tests/clients/prepare
+
+# Everything: 10,000 records a client, 3 rounds of kill -9, one of each process of a cluster.
+test: clients
 	cargo test --workspace --locked --no-fail-fast
 
-# The same clients and kills with 100,000 records and 20 rounds.
-test-long: $(VENV)/.ready
-	TAILWATER_TEST_LONG=1 cargo test --workspace --locked --test clients --test kill9 -- --nocapture
+# The same clients and kills with 100,000 records and 20 rounds of each.
+test-long: clients
+	TAILWATER_TEST_LONG=1 cargo test --workspace --locked --test clients --test kill9 --test cluster -- --nocapture
+
+# The client tests and Kafka's tools against Apache Kafka 4.3.0, which tests/reference/kafka starts: they are right about Kafka.
+test-reference: clients
+	cargo test --package tailwater-tests --locked --test clients -- --ignored --nocapture --test-threads 1
+
+# Writes docs/compatibility.md anew, out of a run of the client tests.
+compatibility: clients
+	-cargo test --package tailwater-tests --locked --test clients
+	$(VENV)/bin/python tests/clients/compatibility.py update --server tailwater \
+		--clients target/compatibility/clients-tailwater.json --tools target/compatibility/tools-tailwater.json
+
+# Asks the API server of KUBECONFIG whether it would take the manifests; creates nothing. FOLDER: which ones.
+kubernetes-dry-run: $(VENV)/.ready
+	$(VENV)/bin/python tests/deploy/dry-run $(FOLDER)
 
 check:
 	cargo fmt --all -- --check
@@ -39,6 +64,13 @@ figures: $(VENV)/.ready
 	cargo build --release --locked --package tailwater-node --package tailwater-tests
 	target/release/figures --binary target/release/tailwater --python $(VENV)/bin/python --json target/figures.json
 
+# What it costs and how fast it is, beside the machine's limits and Apache Kafka: docs/performance.md, target/bench.json.
+# BENCH="--only standalone,kafka --records 500000" measures less.
+bench: $(VENV)/.ready
+	cargo build --release --locked --package tailwater-node --package tailwater-tests
+	target/release/bench --binary target/release/tailwater --python $(VENV)/bin/python --json target/bench.json \
+		--document docs/performance.md $(BENCH)
+
 clean:
 	cargo clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) .clients
