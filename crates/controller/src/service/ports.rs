@@ -11,8 +11,8 @@ use tailwater_rpc::controller::{
     NewTopic, NodeInfo, Nodes, Objects, OpenStream, OpenedStream, PrepareObjects, PreparedObject, ProducerIds,
     RegisterNode, Registration, StreamObjects, StreamUpload, TaskKind, Tasks, Work,
 };
-use tailwater_rpc::{Result, Stream};
-use tailwater_types::{DeviceEpoch, DeviceId, MetadataVersion, Offset, StreamId, TopicId};
+use tailwater_rpc::{Error, Result, Stream};
+use tailwater_types::{DeviceEpoch, DeviceId, MetadataVersion, Offset, Outcome, StreamId, TopicId};
 
 use super::ControllerService;
 use super::update;
@@ -126,11 +126,19 @@ impl Journals for ControllerService {
 
     async fn close_streams(&self, caller: Caller, streams: Vec<CloseStream>) -> Result<Vec<Result<()>>> {
         let mut answers = vec![Ok(()); streams.len()];
-        for step in streams::close_steps(&streams) {
+        for (number, step) in streams::close_steps(&streams).into_iter().enumerate() {
             let requests: Vec<_> = step.iter().map(|at| streams[*at]).collect();
             let bytes = size_of_val(&requests[..]);
             let command = move |tx: &mut Tx<'_>| streams::close(tx, caller, &requests);
-            let closed = self.commands.run("close_streams", bytes, command).await?;
+            let closed = self.commands.run("close_streams", bytes, command).await;
+            let closed = closed.map_err(|error| match number {
+                0 => error,
+                // Earlier steps have happened: the caller must take nothing until it knows.
+                _ => Error::Unavailable {
+                    detail: error.to_string(),
+                    outcome: Outcome::Unknown,
+                },
+            })?;
             for (at, answer) in step.into_iter().zip(closed) {
                 answers[at] = answer;
             }

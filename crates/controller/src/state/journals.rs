@@ -3,7 +3,7 @@
 use tailwater_format::metadata::{JournalRecord, JournalState, Key, NodeTier, Record};
 use tailwater_rpc::controller::{self, Caller, JournalGrant, JournalInfo};
 use tailwater_rpc::{Error, Result};
-use tailwater_types::{JournalId, LeaseEpoch, Lsn, NodeId, Outcome};
+use tailwater_types::{JournalId, LeaseEpoch, Lsn, NodeEpoch, NodeId, Outcome};
 
 use super::{Effect, State, Tx, View, nodes};
 use crate::plan::Spread;
@@ -146,6 +146,15 @@ pub fn is_unsettled(journal: &JournalRecord) -> bool {
         JournalState::Sealing | JournalState::Gone { .. } => true,
         JournalState::Open | JournalState::Sealed { .. } => journal.trim > Lsn::ZERO,
     }
+}
+
+/// The last journal that a node had under `epoch` or before.
+pub fn newest_of(state: &State, owner: NodeId, epoch: NodeEpoch) -> Option<JournalId> {
+    let of_owner = |journal: &JournalRecord| journal.owner == owner && journal.owner_epoch <= epoch;
+    all(state)
+        .filter(|(_, journal)| of_owner(journal))
+        .map(|(id, _)| id)
+        .last()
 }
 
 /// Whether a node owns a journal that isn't gone.

@@ -270,6 +270,10 @@ pub fn expire(tx: &mut Tx<'_>) -> bool {
             NodeState::ShuttingDown if !node.granted && is_bare(state, id, node) => {
                 set_state(tx, id, |_| NodeState::Gone);
             }
+            // It keeps nothing, and may come back under another number: nobody has to look after this one.
+            NodeState::Fenced if node.tier == NodeTier::Compactor => {
+                set_state(tx, id, |_| NodeState::Gone);
+            }
             _ => {}
         }
     }

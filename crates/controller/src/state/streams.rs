@@ -1,7 +1,8 @@
 //! Streams: who leads them, what their leader needs to open them, and how a leadership ends in order.
 //!
 //! Invariant: of an owner in `closed` whose journals the present leader doesn't write, everything lies below that mark. An
-//! owner that isn't there may have written to any of its journals, so all of them must be sealed before another opens.
+//! owner that isn't there may have written to any of its journals, so all of them must be sealed before another opens; one
+//! that was lost is there with its last journal, whole, so that what it opens when it is back holds nobody up.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,9 @@ use crate::plan::Spread;
 /// What one step of [`place`] changes at most, well below what an atomic change may have.
 const PLACE_BLOCKS: usize = 48;
 const PLACE_BYTES: usize = 768 << 10;
+
+/// The mark of a leadership that was lost without being closed: its last journal counts to the end of its seal.
+const WHOLE: Lsn = Lsn(u64::MAX);
 
 /// Blocks that one [`close`] changes at most.
 const CLOSE_BLOCKS: usize = 8;
@@ -61,9 +65,19 @@ fn lead(state: &State, row: &mut StreamRow, elsewhere: impl FnOnce() -> Leader) 
         .leader
         .and_then(|(node, _)| nodes::active_frontends(state).find(|(id, _)| *id == node));
     let Some(next) = again.or_else(elsewhere) else { return };
-    if let Some((before, _)) = row.leader {
+    if let Some((before, epoch)) = row.leader {
         // This leadership wasn't closed: what its node has may go on behind what an earlier one was closed with.
         row.closed.retain(|tail| tail.owner != before);
+        // But it ends with its registration's journals, all of which are there: what the node opens later, before or after it
+        // is back, has nothing of it.
+        match journals::newest_of(state, before, epoch) {
+            Some(journal) => row.closed.push(ClosedTail {
+                owner: before,
+                journal,
+                end: WHOLE,
+            }),
+            None => row.owners.retain(|owner| *owner != before),
+        }
     }
     give(state, row, Some(next));
 }
@@ -105,7 +119,7 @@ fn is_gone(journal: &JournalRecord) -> bool {
 
 /// No less than the bytes that a row takes in its block's record.
 fn row_bytes(row: &StreamRow) -> usize {
-    80 + 6 * row.owners.len() + 32 * row.closed.len()
+    120 + 6 * row.owners.len() + 32 * row.closed.len()
 }
 
 /// How requests to close streams are divided into steps: their places in the list, by blocks.
@@ -268,6 +282,8 @@ fn end_of(id: JournalId, journal: &JournalRecord, closed: Option<&ClosedTail>) -
     match closed {
         // Opened after the stream was given away.
         Some(closed) if id > closed.journal => Some(Lsn::ZERO),
+        // Not closed, but lost: as far as the seal says.
+        Some(closed) if id == closed.journal && closed.end == WHOLE => sealed_end(journal),
         // A seal's end is never below what its owner knew to be durable; if it were, the stream's end would tell.
         Some(closed) if id == closed.journal => Some(sealed_end(journal).map_or(closed.end, |end| end.min(closed.end))),
         _ => sealed_end(journal),

@@ -49,8 +49,10 @@ impl Partition {
 
     /// Takes batches again: nobody was told that it wouldn't.
     fn resume(&self) {
-        self.state.lock().closing_since = None;
+        let mut state = self.state.lock();
+        state.closing_since = None;
         self.closing.store(false, Ordering::Release);
+        drop(state);
         self.intake.notify_waiters();
     }
 

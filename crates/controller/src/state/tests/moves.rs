@@ -382,6 +382,31 @@ fn a_frontend_may_be_back_at_once() {
     assert_eq!(cluster.open(again), Ok(vec![(journal_a.0, 0, 5)]));
 }
 
+/// One that was lost without closing, and is back with a new journal, holds nobody up: what it opened since has nothing of
+/// the streams that it lost.
+#[test]
+fn a_lost_leader_that_is_back_holds_nobody_up() {
+    let mut cluster = Cluster::new();
+    let (a, b, journal_a) = (cluster.a, cluster.b, cluster.journal_a);
+    silence(&mut cluster.machine, a);
+    assert_eq!(cluster.leader(), Some(b.node));
+    assert_eq!(cluster.open(b), Err(NOT_CLOSED));
+    cluster.seal(journal_a, 9);
+    let back = cluster.machine.register(1, Tier::Frontend, 7);
+    cluster.machine.journal(back);
+    assert_eq!(cluster.open(b), Ok(vec![(journal_a.0, 0, 9)]));
+    // And again for whoever is next, while the first one's newest journal stays open.
+    let again = cluster.machine.register(2, Tier::Frontend, 8);
+    cluster.machine.chores();
+    assert_eq!(cluster.leader(), Some(again.node));
+    assert_eq!(cluster.open(again), Err(NOT_CLOSED), "the second one's own journal");
+    cluster.seal(cluster.journal_b, 4);
+    assert_eq!(
+        cluster.open(again),
+        Ok(vec![(journal_a.0, 0, 9), (cluster.journal_b.0, 0, 4)])
+    );
+}
+
 /// Streams of many blocks are closed in several steps, each of them within an atomic change; answers keep their order.
 #[test]
 fn many_streams_are_closed_in_steps() {
