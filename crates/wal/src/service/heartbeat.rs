@@ -35,7 +35,9 @@ pub(super) async fn run(nodes: Arc<dyn Nodes>, mut caller: Caller, interval: Dur
             }
             Ok(answer) => {
                 caller.controller_epoch = caller.controller_epoch.max(answer.controller_epoch);
-                reachable = true;
+                if !std::mem::replace(&mut reachable, true) {
+                    tracing::info!("heartbeats are answered again");
+                }
             }
             Err(error) if error.kind() == Kind::Fenced => return fenced(&tasks, &error.to_string()),
             Err(error) => {

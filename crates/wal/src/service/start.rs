@@ -92,18 +92,16 @@ pub async fn start_on(
         controller_epoch: registration.controller_epoch,
     };
     until_answered(&runtime, || nodes.confirm_device(caller, superblock.device, granted)).await?;
+    // From here on: what there is to recover may take longer than the lease.
+    let interval = log.config.heartbeat_interval.as_duration();
+    let beats = heartbeat::run(nodes, caller, interval, runtime.clock.clone(), runtime.tasks.clone());
+    runtime.tasks.spawn("heartbeat", Policy::LOGGED_ABORT, beats);
     let (shared, driver) = {
         let (log, clock, metrics) = (log.clone(), runtime.clock.clone(), runtime.metrics.clone());
         blocking(&runtime, move || log.recover(superblocks, &found, clock, &metrics)).await??
     };
     let geometry = Geometry::of(superblock.capacity_bytes);
-    serve(
-        log,
-        (superblock.device, geometry),
-        (shared, driver),
-        (nodes, caller),
-        runtime,
-    )
+    serve(log, (superblock.device, geometry), (shared, driver), runtime)
 }
 
 /// Registers the device as its superblock has it; the granted epoch is one that it never had.
@@ -153,7 +151,6 @@ fn serve(
     log: DeviceLog,
     (id, geometry): (DeviceId, Geometry),
     (shared, driver): (Arc<Shared>, Driver),
-    (nodes, caller): (Arc<dyn Nodes>, Caller),
     runtime: Runtime,
 ) -> Result<Arc<WalService>, Error> {
     let Runtime {
@@ -169,9 +166,6 @@ fn serve(
         token.cancelled().await;
         stopping.stop();
     });
-    let interval = log.config.heartbeat_interval.as_duration();
-    let beats = heartbeat::run(nodes, caller, interval, clock.clone(), tasks.clone());
-    tasks.spawn("heartbeat", Policy::LOGGED_ABORT, beats);
     let reads = Reads {
         shared: shared.clone(),
         reader: LogReader::new(log.device.clone(), geometry, &metrics),
