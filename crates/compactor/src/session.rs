@@ -84,6 +84,7 @@ impl Session {
 
     /// Reports to the controller until its task ends.
     pub async fn keep_alive(self, interval: Duration) {
+        let mut reachable = true;
         loop {
             // One that hangs doesn't keep back the next.
             let within = (interval * 2).max(ANSWER_AT_LEAST);
@@ -99,8 +100,16 @@ impl Session {
                 Err(error @ (Error::NodeEpochStale { .. } | Error::NodeFenced { .. })) => {
                     return self.stop(&error.to_string());
                 }
-                Err(error) => tracing::debug!(%error, "heartbeat failed"),
-                Ok(_) => {}
+                Err(error) => {
+                    if std::mem::take(&mut reachable) {
+                        tracing::warn!(%error, "no answer to a heartbeat; trying on");
+                    }
+                }
+                Ok(_) => {
+                    if !std::mem::replace(&mut reachable, true) {
+                        tracing::info!("heartbeats are answered again");
+                    }
+                }
             }
             self.inner.runtime.clock.sleep(interval).await;
         }

@@ -69,9 +69,9 @@ pub(crate) fn of_catalog(error: &Error) -> ErrorCode {
         Error::NotFound(_) => ErrorCode::UnknownTopicOrPartition,
         Error::Invalid(_) => ErrorCode::InvalidRequest,
         error => match error.kind() {
-            Kind::Throttled => ErrorCode::ThrottlingQuotaExceeded,
-            // Retriable: another node, or another controller, may be able to.
-            Kind::Unavailable | Kind::Fenced | Kind::Shutdown => ErrorCode::NotController,
+            // Retriable: another node, or another controller, may be able to, or this one later. (THROTTLING_QUOTA_EXCEEDED has a
+            // meaning, and a version, of its own: KIP-599.)
+            Kind::Unavailable | Kind::Fenced | Kind::Shutdown | Kind::Throttled => ErrorCode::NotController,
             _ => ErrorCode::UnknownServerError,
         },
     }

@@ -170,16 +170,21 @@ impl Session {
     /// next.
     pub async fn keep_alive(self, interval: Duration) {
         let clock = self.clock();
+        let mut reachable = true;
         loop {
             let began = clock.now();
-            match clock
-                .timeout((interval * 2).max(HEARTBEAT_AT_LEAST), self.heartbeat())
-                .await
-            {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "heartbeat failed"),
-                Err(_elapsed) => tracing::debug!("heartbeat wasn't answered in time"),
+            let within = (interval * 2).max(HEARTBEAT_AT_LEAST);
+            let failed = match clock.timeout(within, self.heartbeat()).await {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_elapsed) => Some(format!("none within {within:?}")),
+            };
+            match &failed {
+                None if !reachable => tracing::info!("heartbeats are answered again"),
+                Some(error) if reachable => tracing::warn!(error, "no answer to a heartbeat; trying on"),
+                _ => {}
             }
+            reachable = failed.is_none();
             clock.sleep_until(began + interval).await;
         }
     }

@@ -161,7 +161,10 @@ pub(crate) fn list_config_resources(
         _ if request.resource_types.is_empty() => served.into(),
         _ => request.resource_types.into_iter().collect(),
     };
-    if asked.iter().any(|asked| !served.contains(asked)) {
+    if asked
+        .iter()
+        .any(|asked| !served.contains(asked) && *asked != resource::BROKER_LOGGER)
+    {
         return ListConfigResourcesResponse {
             error_code: ErrorCode::UnsupportedVersion,
             ..Default::default()

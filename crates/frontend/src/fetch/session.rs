@@ -249,6 +249,9 @@ impl Sessions {
 
     /// Whether a session of `size` partitions may be added, after another one has gone for it if need be.
     fn make_room(&mut self, size: usize, now: Instant) -> bool {
+        if size > self.max_partitions {
+            return false;
+        }
         while self.sessions.len() >= self.max_sessions || self.partitions + size > self.max_partitions {
             let stale = self.last_used.first().copied();
             let evicted = match (stale, self.evictable.first().copied()) {

@@ -101,6 +101,10 @@ impl Groups {
             Err(ErrorCode::CoordinatorLoadInProgress) if matches!(request, Request::Heartbeat(_)) => {
                 return Reply::Heartbeat(ErrorCode::None);
             }
+            // Java's client takes this error of SyncGroup for fatal; what a loading coordinator has lost is joined anew.
+            Err(ErrorCode::CoordinatorLoadInProgress) if matches!(request, Request::Sync(_)) => {
+                return request.refused(ErrorCode::RebalanceInProgress);
+            }
             Err(error) => return request.refused(error),
         };
         send(&commands, group, request).await
@@ -112,9 +116,13 @@ impl Groups {
     /// COORDINATOR_LOAD_IN_PROGRESS while some are still being read.
     pub async fn list(&self) -> Result<Vec<GroupSummary>, ErrorCode> {
         let owners: Vec<_> = {
+            let (topic, here) = (self.topic(), Some(self.inner.session.node()));
             let owners = self.inner.owners.read();
             let loaded = |owner: &OwnerHandle| owner.is_loaded().then(|| owner.commands.clone());
-            owners.values().map(loaded).collect()
+            // Also of those that are being opened, or given away: nobody else has their groups meanwhile.
+            let partitions = topic.iter().flat_map(|topic| &topic.partitions);
+            let led = partitions.filter(|(_, info)| info.leader == here);
+            led.map(|(index, _)| owners.get(index).and_then(loaded)).collect()
         };
         let mut groups = Vec::new();
         for commands in owners {

@@ -16,6 +16,10 @@ const CONSUMER: &str = "consumer";
 impl Group {
     /// Carries `request` out, a deletion, once everything that was written before it has its outcome.
     pub(super) fn delete_in_turn(&mut self, request: Request, waiter: Waiter, step: &mut Step<'_>) {
+        // At once: a group whose members keep commits on their way would let it wait for ever.
+        if matches!(request, Request::Delete) && self.phase != Phase::Empty {
+            return step.reply(waiter, Reply::Delete(ErrorCode::NonEmptyGroup));
+        }
         if self.writes_in_flight > 0 {
             self.deletions.push_back((request, waiter));
         } else {
