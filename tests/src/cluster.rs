@@ -276,6 +276,8 @@ impl Cluster {
             .map_or_else(|| "off".to_owned(), |seconds| seconds.to_string());
         Command::new(repository().join("deploy/local/cluster"))
             .arg(command)
+            .env_remove("CLUSTER_COMPACTORS")
+            .env_remove("CLUSTER_OBJECT_STORE")
             .env("TAILWATER", &self.binary)
             .env("CLUSTER_DIR", self.folder.path())
             .env("CLUSTER_RESTART", restart)

@@ -43,7 +43,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct Common {
     /// Where /healthz, /readyz and /metrics are.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "IP:PORT")]
     http_listen: Option<String>,
     /// What is logged: error, warn, info, debug or trace, or a filter as in "info,tailwater_wal=debug".
     #[arg(long, value_name = "FILTER")]
@@ -101,7 +101,7 @@ struct Controller {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Where other tiers call it (gRPC).
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "IP:PORT")]
     rpc_listen: Option<String>,
     #[command(flatten)]
     common: Common,
@@ -113,7 +113,7 @@ struct Wal {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Where other tiers call it (gRPC).
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "IP:PORT")]
     rpc_listen: Option<String>,
     /// Where other tiers are told to call it; by default the listen address, for a wildcard the host's name.
     #[arg(long, value_name = "HOST:PORT")]

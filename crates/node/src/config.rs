@@ -46,7 +46,7 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Threads that run tasks; 0: as many as there are cores.
     pub worker_threads: usize,
-    /// How long each tier may take to stop in order.
+    /// How long what is left of the process may take to end, once its tier has stopped within its own limits.
     pub stop_timeout: Millis,
 }
 
@@ -182,6 +182,15 @@ impl Config {
             } else {
                 rpc.listen.to_string()
             };
+        }
+        let advertised = rpc.advertise.rsplit_once(':');
+        if !advertised.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+            || is_wildcard(&rpc.advertise) && role == Role::Wal
+        {
+            return Err(ConfigError(format!(
+                "rpc.advertise is {:?}: others can call a HOST:PORT only, which is no wildcard",
+                rpc.advertise
+            )));
         }
         let sections = [
             ("controller", self.controller.validate()),

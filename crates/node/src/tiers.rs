@@ -61,6 +61,7 @@ pub async fn wal(config: &Config, runtime: &Runtime) -> Result<Running> {
     let listener = bind(&config.rpc).await?;
     let address = listener.local_addr()?;
     let advertised = advertised(&config.rpc, address);
+    tracing::info!(address = advertised, "other tiers are told to call this address");
     let nodes = remote_controller(config, runtime)?.nodes;
     let wal = tailwater_wal::start(config.wal.clone(), node, Some(advertised), nodes, runtime.clone())
         .await
