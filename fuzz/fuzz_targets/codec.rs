@@ -4,7 +4,7 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use tailwater_kafka::{Message, Reader, Request, RequestHeader, messages::*};
+use tailwater_kafka::{Message, Reader, Request, RequestHeader, batch, messages::*};
 
 /// What decodes encodes, and decodes to the same again.
 fn again<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8], version: i16) {
@@ -27,10 +27,15 @@ fuzz_target!(|input: &[u8]| {
     }
     let [selector, version, body @ ..] = input else { return };
     let _ = GroupRecordKey::decode(body);
+    let _ = TransactionLogKey::decode_key(body);
+    let _ = batch::Marker::read(body);
     again!(*selector, body, i16::from(version % 19);
         ProduceRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
         FindCoordinatorRequest, JoinGroupRequest, HeartbeatRequest, LeaveGroupRequest, SyncGroupRequest,
         ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, InitProducerIdRequest,
         ProduceResponse, FetchResponse, MetadataResponse, OffsetFetchResponse, ApiVersionsResponse,
-        OffsetCommitValue, GroupMetadataValue);
+        AddPartitionsToTxnRequest, AddOffsetsToTxnRequest, EndTxnRequest, WriteTxnMarkersRequest, TxnOffsetCommitRequest,
+        DescribeTransactionsRequest, ListTransactionsRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupDescribeRequest,
+        AddPartitionsToTxnResponse, WriteTxnMarkersResponse, ConsumerGroupHeartbeatResponse,
+        OffsetCommitValue, GroupMetadataValue, TransactionLogKey, TransactionLogValue);
 });

@@ -1,4 +1,7 @@
-//! The APIs that are served: their keys, their versions, and any request of them.
+//! The APIs: their keys, their versions, and any request of those that are served.
+//!
+//! An API whose messages are known before anybody answers them stands in the second list. Then it has a key and a table,
+//! and no client hears of it: to serve it, move its line up and give it a handler.
 
 use std::fmt;
 
@@ -6,28 +9,35 @@ use crate::messages::*;
 use crate::{CodecError, Message as _, Reader, Versions, Wire as _};
 
 macro_rules! apis {
-    ($($key:literal $name:ident($request:ident) $(advertised $min:literal..=$max:literal)?,)*) => {
+    (
+        $($key:literal $name:ident($request:ident) $(advertised $min:literal..=$max:literal)?,)*
+        unserved: $($unserved_key:literal $unserved:ident($unserved_request:ident),)*
+    ) => {
         /// An API by its number on the wire.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
         pub enum ApiKey {
             $($name = $key,)*
+            $($unserved = $unserved_key,)*
         }
 
         impl ApiKey {
+            /// Those that are served.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
             /// The versions that can be decoded.
             pub const fn versions(self) -> Versions {
                 match self {
                     $(Self::$name => $request::VERSIONS,)*
+                    $(Self::$unserved => $unserved_request::VERSIONS,)*
                 }
             }
 
-            /// The versions that clients are told of.
+            /// The versions that clients are told of, if it is served.
             pub const fn advertised(self) -> Versions {
                 match self {
                     $(Self::$name => apis!(@advertised $request $($min $max)?),)*
+                    $(Self::$unserved => $unserved_request::VERSIONS,)*
                 }
             }
 
@@ -35,10 +45,12 @@ macro_rules! apis {
             pub const fn is_flexible(self, version: i16) -> bool {
                 version >= match self {
                     $(Self::$name => $request::FLEXIBLE,)*
+                    $(Self::$unserved => $unserved_request::FLEXIBLE,)*
                 }
             }
         }
 
+        /// Only those that are served.
         impl TryFrom<i16> for ApiKey {
             type Error = CodecError;
 
@@ -50,7 +62,7 @@ macro_rules! apis {
             }
         }
 
-        /// Any request.
+        /// Any request that is served.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Request {
             $($name($request),)*
@@ -64,6 +76,7 @@ macro_rules! apis {
             pub fn decode(api: ApiKey, version: i16, mut body: Reader) -> Result<Self, CodecError> {
                 let request = match api {
                     $(ApiKey::$name => Self::$name($request::read(&mut body, $request::version(version)?)?),)*
+                    $(ApiKey::$unserved => return Err(CodecError::UnknownApi($unserved_key)),)*
                 };
                 body.finish()?;
                 Ok(request)
@@ -118,6 +131,17 @@ apis! {
     61 DescribeProducers(DescribeProducersRequest),
     74 ListConfigResources(ListConfigResourcesRequest),
     75 DescribeTopicPartitions(DescribeTopicPartitionsRequest),
+
+    unserved:
+    24 AddPartitionsToTxn(AddPartitionsToTxnRequest),
+    25 AddOffsetsToTxn(AddOffsetsToTxnRequest),
+    26 EndTxn(EndTxnRequest),
+    27 WriteTxnMarkers(WriteTxnMarkersRequest),
+    28 TxnOffsetCommit(TxnOffsetCommitRequest),
+    65 DescribeTransactions(DescribeTransactionsRequest),
+    66 ListTransactions(ListTransactionsRequest),
+    68 ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
+    69 ConsumerGroupDescribe(ConsumerGroupDescribeRequest),
 }
 
 impl ApiKey {

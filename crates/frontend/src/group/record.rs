@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tailwater_kafka::messages::{
-    self, GroupMetadataKey, GroupMetadataValue, GroupRecordKey, GroupRecordValue as _, OffsetCommitKey,
-    OffsetCommitValue,
+    self, GroupMetadataKey, GroupMetadataValue, GroupRecordKey, OffsetCommitKey, OffsetCommitValue, StoredValue as _,
 };
 use tailwater_kafka::{CodecError, Message as _, Str, Uuid};
 use tailwater_types::TopicId;

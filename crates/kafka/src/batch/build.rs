@@ -3,7 +3,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tailwater_types::{LeaderEpoch, Offset};
 
-use super::{BatchHeader, CRC_END, Compression, HEADER_BYTES, LENGTH_END, MAGIC, TRANSACTIONAL_BIT, at};
+use super::{BatchHeader, CONTROL_BIT, CRC_END, Compression, HEADER_BYTES, LENGTH_END, MAGIC, TRANSACTIONAL_BIT, at};
 use crate::record::{Header, put_record};
 
 /// A batch out of a header and the (compressed) records. The header's `length` and `crc` are not used: they follow.
@@ -87,6 +87,13 @@ impl BatchBuilder {
     #[must_use]
     pub fn transactional(mut self) -> Self {
         self.header.attributes |= TRANSACTIONAL_BIT;
+        self
+    }
+
+    /// Makes its records ones that consumers act upon and don't see.
+    #[must_use]
+    pub(super) fn control(mut self) -> Self {
+        self.header.attributes |= CONTROL_BIT;
         self
     }
 

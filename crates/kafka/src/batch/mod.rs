@@ -4,6 +4,7 @@
 //! Kafka error answers which fault.
 
 mod build;
+mod control;
 mod patch;
 mod search;
 mod split;
@@ -13,6 +14,7 @@ mod validate;
 mod tests;
 
 pub use build::{BatchBuilder, assemble};
+pub use control::{MARKER_BYTES, Marker, MarkerError, TransactionEnd};
 pub use patch::{assign, set_log_append_time, whole_crc};
 pub use search::locate;
 pub use split::{Batches, Piece};
@@ -73,6 +75,9 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
+    /// The base sequence of a batch without one.
+    pub const NO_SEQUENCE: i32 = -1;
+
     /// The header at the front of `bytes`, which may end before the batch does. Checks the magic and that the length is
     /// possible, and nothing else.
     ///

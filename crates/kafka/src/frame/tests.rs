@@ -172,6 +172,17 @@ fn a_frame_is_written_out_in_any_steps() {
     }
 }
 
+/// An API that nobody answers is unknown to clients, whatever tables there are.
+#[test]
+fn an_api_that_is_not_served_is_unknown() {
+    for api in [ApiKey::WriteTxnMarkers, ApiKey::EndTxn, ApiKey::ConsumerGroupHeartbeat] {
+        assert!(!ApiKey::ALL.contains(&api));
+        assert_eq!(ApiKey::try_from(api.code()), Err(CodecError::UnknownApi(api.code())));
+        let request = Request::decode(api, api.versions().min, Reader::new(BytesMut::new()));
+        assert_eq!(request, Err(CodecError::UnknownApi(api.code())));
+    }
+}
+
 /// Every API's requests go through the one entry.
 #[test]
 fn any_request_is_dispatched_by_its_key() {

@@ -19,7 +19,9 @@ mod offset_for_leader_epoch;
 mod partitions;
 mod produce;
 mod reassignments;
+mod stored;
 mod topics;
+pub mod transactions;
 mod update_features;
 
 pub use api_versions::*;
@@ -39,7 +41,9 @@ pub use offset_for_leader_epoch::*;
 pub use partitions::*;
 pub use produce::*;
 pub use reassignments::*;
+pub use stored::StoredValue;
 pub use topics::*;
+pub use transactions::*;
 pub use update_features::*;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! Classic consumer groups: finding the coordinator, membership, offsets, what administrators ask, and the coordinator's
+//! Consumer groups of both protocols: finding the coordinator, membership, offsets, what administrators ask, and the coordinator's
 //! own records.
 
+mod consumer;
 mod coordinator;
 mod delete;
 mod describe;
@@ -10,6 +11,7 @@ mod offset_commit;
 mod offset_fetch;
 mod records;
 
+pub use consumer::*;
 pub use coordinator::*;
 pub use delete::*;
 pub use describe::*;

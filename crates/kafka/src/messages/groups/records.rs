@@ -1,10 +1,11 @@
 //! The records of `__consumer_offsets`, in Kafka's own schemas.
 //!
-//! A key is a type (16 bits) and a message, a value is a version (16 bits) and a message; a null value deletes the key.
+//! How they stand in the topic: `stored.rs`.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::{CodecError, Message, Reader, Str, Uuid};
+use crate::messages::stored::{StoredValue, prefixed};
+use crate::{CodecError, Message as _, Reader, Str, Uuid};
 
 /// What a record of the topic is about.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,41 +48,12 @@ impl GroupRecordKey {
     }
 }
 
-/// The value of one of the topic's records.
-pub trait GroupRecordValue: Message {
-    /// The version Kafka 4.3 writes.
-    const WRITTEN: i16;
-
-    /// The value in `bytes`, in whatever version it says it has.
-    ///
-    /// # Errors
-    /// The bytes are no such value.
-    fn decode_value(bytes: &[u8]) -> Result<Self, CodecError> {
-        let mut reader = Reader::new(bytes);
-        let version = i16::from_be_bytes(reader.array()?);
-        Self::decode(reader.into_rest(), version)
-    }
-
-    /// # Errors
-    /// [`CodecError::TooLong`].
-    fn encode_value(&self) -> Result<Bytes, CodecError> {
-        Ok(prefixed(Self::WRITTEN, &self.encode(Self::WRITTEN)?))
-    }
-}
-
-impl GroupRecordValue for OffsetCommitValue {
+impl StoredValue for OffsetCommitValue {
     const WRITTEN: i16 = 4;
 }
 
-impl GroupRecordValue for GroupMetadataValue {
+impl StoredValue for GroupMetadataValue {
     const WRITTEN: i16 = 3;
-}
-
-fn prefixed(prefix: i16, message: &[u8]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(2 + message.len());
-    bytes.put_i16(prefix);
-    bytes.put_slice(message);
-    bytes.freeze()
 }
 
 message! {

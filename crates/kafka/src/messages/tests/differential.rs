@@ -106,5 +106,14 @@ agree! {
     describe_quorum: DescribeQuorumRequest 0..=2, DescribeQuorumResponse 0..=2;
     alter_reassignments: AlterPartitionReassignmentsRequest 0..=1, AlterPartitionReassignmentsResponse 0..=1;
     list_reassignments: ListPartitionReassignmentsRequest 0..=0, ListPartitionReassignmentsResponse 0..=0;
+    add_partitions_to_txn: AddPartitionsToTxnRequest 0..=5, AddPartitionsToTxnResponse 0..=5;
+    add_offsets_to_txn: AddOffsetsToTxnRequest 0..=4, AddOffsetsToTxnResponse 0..=4;
+    end_txn: EndTxnRequest 0..=5, EndTxnResponse 0..=5;
+    write_txn_markers: WriteTxnMarkersResponse 1..=1;
+    txn_offset_commit: TxnOffsetCommitRequest 0..=5, TxnOffsetCommitResponse 0..=5;
+    describe_transactions: DescribeTransactionsRequest 0..=0, DescribeTransactionsResponse 0..=0;
+    list_transactions: ListTransactionsRequest 0..=2, ListTransactionsResponse 0..=2;
+    consumer_group_heartbeat: ConsumerGroupHeartbeatRequest 0..=1, ConsumerGroupHeartbeatResponse 0..=1;
+    consumer_group_describe: ConsumerGroupDescribeRequest 0..=1, ConsumerGroupDescribeResponse 0..=1;
     offset_delete: OffsetDeleteRequest 0..=0, OffsetDeleteResponse 0..=0;
 }

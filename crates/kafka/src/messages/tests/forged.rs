@@ -107,6 +107,14 @@ survive! {
     describe_quorum: DescribeQuorumRequest, DescribeQuorumResponse;
     alter_reassignments: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
     list_reassignments: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
+    transaction_members: AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, AddOffsetsToTxnRequest,
+        AddOffsetsToTxnResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse;
+    transaction_ends: EndTxnRequest, EndTxnResponse, WriteTxnMarkersRequest, WriteTxnMarkersResponse;
+    described_transactions: DescribeTransactionsRequest, DescribeTransactionsResponse, ListTransactionsRequest,
+        ListTransactionsResponse;
+    consumer_groups: ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, ConsumerGroupDescribeRequest,
+        ConsumerGroupDescribeResponse;
+    transaction_records: TransactionLogKey, TransactionLogValue;
     group_records: OffsetCommitKey, OffsetCommitValue, GroupMetadataKey, GroupMetadataValue;
 }
 
