@@ -3,6 +3,7 @@
 Owns: how each library is told to do a thing. Does not own: what is sent, or what must come back.
 """
 
+import time
 from typing import Callable, NamedTuple
 
 from records import Record
@@ -42,6 +43,9 @@ class ConfluentClient:
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         created = admin.create_topics([NewTopic(topic, partitions, 1, config=configs)], operation_timeout=REQUEST_TIMEOUT_S)
         created[topic].result(timeout=REQUEST_TIMEOUT_S)
+        # A broker may learn of a topic a moment after the answer, Kafka's does, and kcat ends where a topic is unknown.
+        while len(admin.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic].partitions) < partitions:
+            time.sleep(0.05)
 
     def producer(self, codec: str) -> "ConfluentProducer":
         return ConfluentProducer(self.bootstrap, codec)
@@ -133,7 +137,7 @@ class ConfluentConsumer:
             }
         )
 
-    def poll(self) -> list:
+    def poll(self, take: Callable) -> None:
         from confluent_kafka import TIMESTAMP_CREATE_TIME
 
         found = []
@@ -145,20 +149,22 @@ class ConfluentConsumer:
                 raise RuntimeError(f"timestamp type {kind} at {message.partition()}/{message.offset()}, expected create time")
             record = Record(message.key(), message.value(), tuple(message.headers() or ()), timestamp_ms)
             found.append(Message(message.partition(), message.offset(), record))
-        return found
+        take(found)
 
-    def commit(self, offsets: dict) -> None:
+    def commit(self, offsets: Callable) -> dict:
         from confluent_kafka import KafkaException, TopicPartition
 
+        asked = offsets()
+        if not asked:
+            return asked
         try:
-            done = self.inner.commit(
-                offsets=[TopicPartition(self.topic, p, o) for p, o in offsets.items()], asynchronous=False
-            )
+            done = self.inner.commit(offsets=[TopicPartition(self.topic, p, o) for p, o in asked.items()], asynchronous=False)
         except KafkaException as error:
             raise CommitRefused(str(error)) from error
         refused = [tp.error for tp in done if tp.error is not None]
         if refused:
             raise CommitRefused(str(refused[0]))
+        return asked
 
     def close(self) -> None:
         self.inner.close()
@@ -271,7 +277,7 @@ class KafkaPythonConsumer:
             check_crcs=True,
         )
 
-    def poll(self) -> list:
+    def poll(self, take: Callable) -> None:
         found = []
         for messages in self.inner.poll(timeout_ms=int(self.poll_s * 1000), max_records=500).values():
             for message in messages:
@@ -279,16 +285,19 @@ class KafkaPythonConsumer:
                     raise RuntimeError(f"timestamp type {message.timestamp_type}, expected create time")
                 record = Record(message.key, message.value, tuple(message.headers or ()), message.timestamp)
                 found.append(Message(message.partition, message.offset, record))
-        return found
+        take(found)
 
-    def commit(self, offsets: dict) -> None:
+    def commit(self, offsets: Callable) -> dict:
         from kafka import OffsetAndMetadata, TopicPartition
         from kafka.errors import KafkaError
 
+        asked = offsets()
         try:
-            self.inner.commit({TopicPartition(self.topic, p): OffsetAndMetadata(o, "", -1) for p, o in offsets.items()})
+            if asked:
+                self.inner.commit({TopicPartition(self.topic, p): OffsetAndMetadata(o, "", -1) for p, o in asked.items()})
         except KafkaError as error:
             raise CommitRefused(str(error)) from error
+        return asked
 
     def close(self) -> None:
         self.inner.close()

@@ -142,28 +142,33 @@ class AiokafkaConsumer:
 
         self.loop.run(make())
 
-    def poll(self) -> list:
-        async def some():
-            return await self.inner.getmany(timeout_ms=int(POLL_S * 1000), max_records=500)
+    def poll(self, take: Callable) -> None:
+        """`take` runs on the loop's thread: a rebalance, which does too, comes before or after it, never between."""
 
-        found = []
-        for messages in self.loop.run(some()).values():
-            for message in messages:
+        async def some():
+            polled = await self.inner.getmany(timeout_ms=int(POLL_S * 1000), max_records=500)
+            found = []
+            for message in (message for messages in polled.values() for message in messages):
                 if message.timestamp_type != 0:
                     raise RuntimeError(f"timestamp type {message.timestamp_type}, expected create time")
                 record = Record(message.key, message.value, tuple(message.headers or ()), message.timestamp)
                 found.append(Message(message.partition, message.offset, record))
-        return found
+            take(found)
 
-    def commit(self, offsets: dict) -> None:
+        self.loop.run(some())
+
+    def commit(self, offsets: Callable) -> dict:
         from aiokafka import TopicPartition
         from aiokafka.errors import KafkaError
 
         async def do():
-            await self.inner.commit({TopicPartition(self.topic, p): o for p, o in offsets.items()})
+            asked = offsets()
+            if asked:
+                await self.inner.commit({TopicPartition(self.topic, p): o for p, o in asked.items()})
+            return asked
 
         try:
-            self.loop.run(do())
+            return self.loop.run(do())
         except KafkaError as error:
             raise CommitRefused(str(error)) from error
 

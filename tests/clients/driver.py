@@ -67,15 +67,20 @@ class Member(threading.Thread):
     def run(self) -> None:
         consumer = self.client.member(self.topic, self.group, self.on_assign, self.on_revoke)
         while not self.leaving.is_set():
-            messages = consumer.poll()
-            self.said.messages(self.name, messages)
-            for partition, offset, _ in messages:
-                self.next[partition] = offset + 1
-            self.uncommitted += len(messages)
-            if self.uncommitted >= COMMIT_EVERY or (self.uncommitted and not messages):
+            former = self.uncommitted
+            consumer.poll(self.take)
+            idle = self.uncommitted == former
+            if self.uncommitted >= COMMIT_EVERY or (self.uncommitted and idle):
                 self.commit(consumer)
         self.commit(consumer)
         consumer.close()
+
+    def take(self, messages: list) -> None:
+        """Never at the same time as `on_assign` and `on_revoke`, or what was taken away would be committed for ever after."""
+        self.said.messages(self.name, messages)
+        for partition, offset, _ in messages:
+            self.next[partition] = offset + 1
+        self.uncommitted += len(messages)
 
     def on_assign(self, partitions: list) -> None:
         for partition in partitions:
@@ -91,10 +96,9 @@ class Member(threading.Thread):
     def commit(self, consumer) -> None:
         from adapters import CommitRefused
 
-        offsets = dict(self.next)
         try:
+            offsets = consumer.commit(lambda: dict(self.next))
             if offsets:
-                consumer.commit(offsets)
                 self.said(f"C {self.name} " + ",".join(f"{p}:{o}" for p, o in offsets.items()))
             self.uncommitted = 0
         except CommitRefused as refused:
@@ -134,11 +138,14 @@ class Driver:
         ends = {int(p): int(end) for p, end in (pair.split(":") for pair in wanted.split(","))}
         at = {p: 0 for p in ends}
         consumer = self.client.assigned(topic, list(ends))
-        while any(at[p] < end for p, end in ends.items()):
-            messages = consumer.poll()
+
+        def take(messages: list) -> None:
             for partition, offset, _ in messages:
                 at[partition] = offset + 1
             self.said.messages("-", messages)
+
+        while any(at[p] < end for p, end in ends.items()):
+            consumer.poll(take)
         consumer.close()
         self.said("ok read")
 

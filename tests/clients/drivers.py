@@ -4,6 +4,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import Callable
 
@@ -14,6 +15,10 @@ class Failed(Exception):
     pass
 
 
+class StoodStill(Failed):
+    """Nothing was wrong, but nothing came any more."""
+
+
 class Driver:
     """One process. `listener(event, words)` gets every event but those that this class answers itself."""
 
@@ -22,6 +27,7 @@ class Driver:
         self.errors_at = folder / f"{name}.{id(self)}.stderr"
         self.changed = threading.Condition()
         self.done, self.version, self.failure, self.ended = {}, None, None, False
+        self.notes = deque(maxlen=8)
         self.listener = None
         try:
             with self.errors_at.open("wb") as errors:
@@ -47,7 +53,9 @@ class Driver:
                     self.done[" ".join(words)] = True
                 elif event == "E":
                     self.failure = self.failure or " ".join(words)
-                elif event != "N":
+                elif event == "N":
+                    self.notes.append(" ".join(words))
+                else:
                     try:
                         self.listener(event, words)
                     except Exception as error:  # shown by whoever waits
@@ -88,7 +96,7 @@ class Driver:
                     last, since = now, time.monotonic()
                 elif time.monotonic() - since > NO_PROGRESS_S:
                     self.ask_where_it_is()
-                    raise Failed(f"{self.name}: no progress for {NO_PROGRESS_S} s while waiting for {what} (at {now}); {self.last_words()}")
+                    raise StoodStill(f"{self.name}: no progress for {NO_PROGRESS_S} s while waiting for {what} (at {now}); {self.last_words()}")
                 self.changed.wait(1.0)
 
     def ask_where_it_is(self) -> None:
@@ -112,4 +120,5 @@ class Driver:
             self.process.wait()
 
     def last_words(self) -> str:
-        return f"its last words: {self.errors_at.read_text(errors='replace')[-4000:]}"
+        notes = " | ".join(self.notes) or "none"
+        return f"its last notes: {notes}; its last words: {self.errors_at.read_text(errors='replace')[-4000:]}"

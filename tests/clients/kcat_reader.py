@@ -1,6 +1,7 @@
 """kcat as a reader of what others wrote. It shows headers in a way that can't be taken apart, so they are left out."""
 
 import subprocess
+from typing import Callable
 
 from adapters import Message
 from kcat_roundtrip import parse
@@ -28,7 +29,7 @@ class KcatReader:
     def __init__(self, bootstrap: str, topic: str, partitions: list):
         self.bootstrap, self.topic, self.left = bootstrap, topic, list(partitions)
 
-    def poll(self) -> list:
+    def poll(self, take: Callable) -> None:
         if not self.left:
             raise RuntimeError("kcat has read every partition to its end, and less than was wanted")
         partition = str(self.left.pop(0))
@@ -36,7 +37,7 @@ class KcatReader:
         done = subprocess.run(command, capture_output=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"kcat ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
-        return [Message(s.partition, s.offset, Record(s.key, s.value, None, s.timestamp_ms)) for s in parse(done.stdout)]
+        take([Message(s.partition, s.offset, Record(s.key, s.value, None, s.timestamp_ms)) for s in parse(done.stdout)])
 
     def close(self) -> None:
         pass

@@ -7,7 +7,7 @@ Events come from one thread; verdicts are taken when nothing is under way.
 from pathlib import Path
 from typing import Callable
 
-from drivers import Failed
+from drivers import Failed, StoodStill
 from records import KIB, Task, record, write_tasks
 
 PARTITIONS = 6
@@ -34,6 +34,7 @@ class Oracle:
         self.committed = {}
         self.commit_failures = []
         self.wrong = {}
+        self.stalled = False
         self.passed = set()
 
     # What is sent.
@@ -136,8 +137,13 @@ class Oracle:
             self.passed.add(feature)
         except Failed as failed:
             self.wrong.setdefault(feature, []).append(str(failed))
+            self.stalled = self.stalled or isinstance(failed, StoodStill)
             if not feature.startswith("read by "):
                 raise
+
+    def stood_still(self) -> bool:
+        """All that is wrong is that nothing came any more."""
+        return self.stalled and len(self.wrong) == 1 and not self.commit_failures
 
     def failed(self, why: str) -> None:
         """The client's way ended here."""

@@ -61,26 +61,16 @@ fn run_tools(server: &str, bootstrap: &str, more: &[&str]) {
 }
 
 /// Every client gets back what it sent, and what others sent, from Tailwater.
-///
-/// A first failure is told and tried once more on a fresh server: aiokafka's group stood still in one of four runs, for a
-/// reason that isn't known yet (docs/status.md).
 #[test]
 fn the_client_matrix_passes() {
-    let attempt = || {
-        let mut server = Server::new(CONFIG);
-        server.start();
-        run_matrix("tailwater", &server.bootstrap());
-        server.finish();
-    };
-    if std::panic::catch_unwind(attempt).is_err() {
-        eprintln!("AGAIN: the client matrix failed once, see above");
-        attempt();
-    }
+    let mut server = Server::new(CONFIG);
+    server.start();
+    run_matrix("tailwater", &server.bootstrap());
+    server.finish();
 }
 
 /// The same from a cluster of single processes, whose partitions are led by two frontends.
 #[test]
-#[ignore = "the round trips pass, a reader of others' records stalls: docs/status.md"]
 fn the_client_matrix_passes_apart() {
     let settings = [
         "wal.flush_window=8MiB",

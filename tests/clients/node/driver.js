@@ -188,6 +188,11 @@ async function join(name, topic, groupId) {
     mine = payload.memberAssignment[topic] ?? []
     say(`J ${name} ${mine.join(',')}`)
   })
+  // And not behind commitOffsets(): of a consumer that leaves it does nothing, and says nothing of that.
+  consumer.on(consumer.events.COMMIT_OFFSETS, ({ payload }) => {
+    const committed = payload.topics.flatMap(({ partitions }) => partitions)
+    say(`C ${name} ${committed.map(({ partition, offset }) => `${partition}:${offset}`).join(',')}`)
+  })
   consumer.on(consumer.events.CRASH, ({ payload }) => say(`E member ${name}: ${payload.error.stack.replace(/\s+/g, ' ')}`))
   await consumer.connect()
   await consumer.subscribe({ topics: [topic], fromBeginning: true })
@@ -210,7 +215,6 @@ async function join(name, topic, groupId) {
       }
       try {
         await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next }])
-        say(`C ${name} ${batch.partition}:${next}`)
       } catch (error) {
         say(`N member ${name}: commit refused: ${error.message}`)
         throw error

@@ -74,7 +74,9 @@ func (w whereTold) Partition(message *sarama.ProducerMessage, count int32) (int3
 
 type producer struct {
 	inner sarama.AsyncProducer
-	ended sync.WaitGroup
+	// Messages that have no outcome yet. One that is tried again while the producer closes would fail.
+	pending sync.WaitGroup
+	ended   sync.WaitGroup
 }
 
 func (c *client) producer(codec string, acked func(int32, int32, int64), failed func(error)) (*producer, error) {
@@ -97,12 +99,14 @@ func (c *client) producer(codec string, acked func(int32, int32, int64), failed 
 		defer made.ended.Done()
 		for message := range inner.Successes() {
 			acked(message.Metadata.(*wire.Record).Index, message.Partition, message.Offset)
+			made.pending.Done()
 		}
 	}()
 	go func() {
 		defer made.ended.Done()
 		for message := range inner.Errors() {
 			failed(message)
+			made.pending.Done()
 		}
 	}()
 	return made, nil
@@ -143,9 +147,11 @@ func (c *client) Produce(topic string, next func() (*wire.Record, error), acked 
 		for _, header := range record.Headers {
 			message.Headers = append(message.Headers, sarama.RecordHeader{Key: []byte(header.Name), Value: header.Value})
 		}
+		to.pending.Add(1)
 		to.inner.Input() <- message
 	}
 	for _, producer := range producers {
+		producer.pending.Wait()
 		producer.inner.AsyncClose()
 		producer.ended.Wait()
 	}
