@@ -1,4 +1,4 @@
-//! The ports at which the tiers meet: [`wal::Wal`], and the controller's five.
+//! The ports at which the tiers meet: [`wal::Wal`], [`frontend::Frontend`], and the controller's five.
 //!
 //! A port is a contract: its doc comments say what is durable when, what may be repeated, and what each refusal means
 //! (docs/design.md section 5). A tier implements its own port and calls the others' as trait objects, so that it
@@ -7,6 +7,7 @@
 
 pub mod controller;
 mod error;
+pub mod frontend;
 pub mod grpc;
 pub mod wal;
 
