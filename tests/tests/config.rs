@@ -62,6 +62,24 @@ fn a_taken_port_is_refused() {
     assert!(code == 1 && said.contains(&server.http().to_string()), "{said}");
 }
 
+/// A further listener that can't be is named, with the setting; so is its port, if that is taken.
+#[test]
+fn a_bad_listener_is_refused() {
+    let (code, said) = refusal(&mut Server::new("[frontend.listeners.OUTSIDE]\nadvertise = 'there:1'\n").command());
+    assert!(
+        code == 2 && said.contains("frontend.listeners.OUTSIDE.listen is needed"),
+        "{said}"
+    );
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let setting = format!("frontend.listeners.OUTSIDE.listen={address}");
+    let (code, said) = refusal(Server::new("").command().args(["--set", &setting]));
+    assert!(
+        code == 1 && said.contains("frontend.listeners.OUTSIDE.listen") && said.contains(&address.to_string()),
+        "{said}"
+    );
+}
+
 /// A device of another cluster is refused, with both clusters named.
 #[test]
 fn a_data_directory_of_another_cluster_is_refused() {
@@ -151,7 +169,11 @@ fn another(key: &str, value: &Value) -> String {
 }
 
 /// Settings that have no value unless they are set, with one that they can have.
-const UNSET: &[(&str, &str)] = &[("controller.lease", "30s"), ("storage.s3.region", "nowhere-1")];
+const UNSET: &[(&str, &str)] = &[
+    ("controller.lease", "30s"),
+    ("frontend.listeners.OUTSIDE.listen", "127.0.0.1:7"),
+    ("storage.s3.region", "nowhere-1"),
+];
 
 /// A size or a duration is one unit more, an address gets another port, a path or a filter becomes another one.
 fn another_text(key: &str, text: &str) -> String {
@@ -165,6 +187,7 @@ fn another_text(key: &str, text: &str) -> String {
     }
     match key {
         "storage.url" => "file:///elsewhere".to_owned(),
+        "frontend.server.listener" => "INSIDE".to_owned(),
         "log.filter" => "debug".to_owned(),
         _ if text
             .rsplit_once(':')

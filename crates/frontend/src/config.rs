@@ -1,7 +1,11 @@
 //! The frontend's settings, each with its default.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tailwater_runtime::config::{ByteSize, Millis};
+
+use crate::listeners::{self, ListenerConfig};
 
 /// Settings of a frontend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -9,6 +13,9 @@ use tailwater_runtime::config::{ByteSize, Millis};
 pub struct Config {
     pub node: NodeConfig,
     pub server: ServerConfig,
+    /// Further Kafka listeners, each with a name (a section `[frontend.listeners.NAME]`) and a port of its own: clients that
+    /// connect there are told brokers' addresses there.
+    pub listeners: BTreeMap<String, ListenerConfig>,
     pub topics: TopicsConfig,
     pub groups: GroupsConfig,
     pub journal: JournalConfig,
@@ -37,15 +44,17 @@ impl Default for NodeConfig {
     }
 }
 
-/// The Kafka listener.
+/// The first Kafka listener, and what holds for all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
     /// HOST:PORT to listen on; port 0: any free one.
     pub listen: String,
-    /// HOST:PORT that clients are told to connect to. Empty: the listening address, which then can't be a wildcard.
-    /// Port 0: the listening port.
+    /// HOST:PORT that clients are told to connect to. Empty: the listening address, for a wildcard the host's name.
+    /// Port 0: the listening port. The name needs not resolve here.
     pub advertise: String,
+    /// The first listener's name, in capitals: its clients are told addresses of listeners with this name.
+    pub listener: String,
     /// The largest request (Kafka's `socket.request.max.bytes`): a record of 128 MiB fits.
     pub max_request: ByteSize,
     /// Bytes of requests that all connections together may have in memory at the same time.
@@ -66,6 +75,7 @@ impl Default for ServerConfig {
         Self {
             listen: "127.0.0.1:9092".to_owned(),
             advertise: String::new(),
+            listener: listeners::DEFAULT_NAME.to_owned(),
             max_request: ByteSize::mib(160),
             request_memory: ByteSize::mib(256),
             max_pipelined_requests: 32,
@@ -223,26 +233,7 @@ impl Default for FetchConfig {
 }
 
 impl ServerConfig {
-    /// Host and port that clients are told; port 0: the listening one.
-    ///
-    /// # Errors
-    /// What is wrong with the addresses.
-    pub fn advertised(&self) -> Result<(&str, u16), String> {
-        let (listen_host, listen_port) = host_and_port("frontend.server.listen", &self.listen)?;
-        if !self.advertise.is_empty() {
-            return host_and_port("frontend.server.advertise", &self.advertise);
-        }
-        if WILDCARDS.contains(&listen_host) {
-            let listen = &self.listen;
-            return Err(format!(
-                "frontend.server.listen is {listen}: frontend.server.advertise must say what clients connect to"
-            ));
-        }
-        Ok((listen_host, listen_port))
-    }
-
     fn validate(&self) -> Result<(), String> {
-        self.advertised()?;
         if self.max_request < ByteSize::kib(1) || self.max_request > ByteSize::mib(2047) {
             return Err(format!(
                 "frontend.server.max_request is {}, 1KiB to 2047MiB are possible",
@@ -260,20 +251,6 @@ impl ServerConfig {
         }
         Ok(())
     }
-}
-
-/// Addresses that no client can connect to.
-const WILDCARDS: &[&str] = &["0.0.0.0", "::", ""];
-
-/// An IPv6 address stands in brackets.
-fn host_and_port<'a>(name: &str, address: &'a str) -> Result<(&'a str, u16), String> {
-    let wrong = || format!("{name} is {address:?}, expected HOST:PORT");
-    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    Ok((host, port.parse().map_err(|_| wrong())?))
 }
 
 impl TopicsConfig {
@@ -318,6 +295,7 @@ impl Config {
             }
             Err(format!("{name} is {value}, at least {least} is needed"))
         };
+        self.all_listeners()?;
         self.server.validate()?;
         self.topics.validate()?;
         self.groups.validate()?;
@@ -374,26 +352,6 @@ mod tests {
             error,
             "frontend.fetch.cold_read_bytes is 1MiB, at least 55MiB is needed"
         );
-    }
-
-    /// Clients are told the listening address unless another is set; a wildcard is never told.
-    #[test]
-    fn the_advertised_address_follows_from_the_listening_one() {
-        let advertised = |listen: &str, advertise: &str| {
-            let server = ServerConfig {
-                listen: listen.to_owned(),
-                advertise: advertise.to_owned(),
-                ..ServerConfig::default()
-            };
-            server.advertised().map(|(host, port)| (host.to_owned(), port)).ok()
-        };
-        let host = |host: &str, port| Some((host.to_owned(), port));
-        assert_eq!(advertised("127.0.0.1:9092", ""), host("127.0.0.1", 9092));
-        assert_eq!(advertised("[::1]:0", ""), host("::1", 0));
-        assert_eq!(advertised("0.0.0.0:9092", "broker:19092"), host("broker", 19092));
-        for (listen, advertise) in [("0.0.0.0:9092", ""), ("[::]:9092", ""), ("nowhere", ""), ("a:1", "b:x")] {
-            assert_eq!(advertised(listen, advertise), None, "{listen} {advertise}");
-        }
     }
 
     /// Requests must fit into the memory for all of them, and groups need room for a member.

@@ -58,7 +58,7 @@ impl Error {
     }
 }
 
-/// Takes the listening address, registers (`address` is that of this node's gRPC port, if it has one), and serves clients from then on; journal and partitions open in the background.
+/// Takes the listening addresses, registers (`address` is that of this node's gRPC port, if it has one), and serves clients from then on; journal and partitions open in the background.
 ///
 /// # Errors
 /// [`Error`]: nothing runs.
@@ -73,11 +73,11 @@ pub async fn start(
 ) -> Result<Frontend, Error> {
     config.validate().map_err(Error::Config)?;
     let runtime = runtime.child("frontend");
-    // First the address: what clients are told of it goes into the registration.
-    let bound = bind(&config.server).await.map_err(Error::Listen)?;
+    // First the addresses: what clients are told of them goes into the registration.
+    let bound = bind(&config).await.map_err(Error::Listen)?;
     let identity = Identity {
         node,
-        endpoints: vec![bound.endpoint.clone()],
+        endpoints: bound.endpoints.clone(),
         address,
     };
     let data = Data::start(config, identity, controller, wals, storage, runtime).await;
@@ -87,9 +87,10 @@ pub async fn start(
 }
 
 impl Frontend {
-    /// Where it listens: with the port that the system chose, if it was asked to.
-    pub fn kafka_address(&self) -> SocketAddr {
-        self.protocol.address()
+    /// Where it listens: each listener's name and address, the first listener's first.
+    pub fn kafka_addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        let addresses = self.protocol.addresses().iter();
+        addresses.map(|(name, address)| (name.as_str(), *address))
     }
 
     /// Waits until the journal is open, and every partition assigned to this node at start is open or has failed to open

@@ -1,4 +1,4 @@
-//! The Kafka tier: listener, produce, fetch, groups.
+//! The Kafka tier: listeners, produce, fetch, groups.
 //!
 //! The data path: `server` reads a request, `produce` validates its batches, `partition` gives them offsets, `journal` sends
 //! them to the WAL and tells the partitions of commits; `fetch` reads back from `cache`, objects and the WAL. `view` is what
@@ -14,6 +14,7 @@ mod fetch;
 mod frontend;
 mod group;
 mod journal;
+mod listeners;
 mod metadata;
 mod metrics;
 mod partition;
@@ -30,4 +31,5 @@ pub use config::{
     TopicsConfig,
 };
 pub use frontend::{Error, Frontend, start};
+pub use listeners::ListenerConfig;
 pub use session::EXIT_FENCED;

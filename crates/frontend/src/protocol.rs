@@ -1,6 +1,6 @@
-//! The protocol's half, put together over the data path: coordinators, handlers, listener.
+//! The protocol's half, put together over the data path: coordinators, handlers, listeners.
 //!
-//! Owns: the order of starting and stopping, and which address clients are told. Does not own: the data path (`data`).
+//! Owns: the order of starting and stopping, and which addresses clients are told. Does not own: the data path (`data`).
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,45 +10,57 @@ use tailwater_rpc::controller::Endpoint;
 use tailwater_runtime::Policy;
 use tokio::net::TcpListener;
 
-use crate::config::ServerConfig;
+use crate::config::Config;
 use crate::data::Data;
 use crate::group::Groups;
+use crate::listeners::ListenerName;
 use crate::metadata::TopicCreator;
-use crate::server::{Handlers, Listener, ServerMetrics};
+use crate::server::{Handlers, Listeners, ServerMetrics};
 
-/// A listening address that is taken, and what clients are told of it. Nobody is served yet.
+/// Listening addresses that are taken, and what clients are told of them. Nobody is served yet.
 pub(crate) struct Bound {
-    socket: TcpListener,
-    pub endpoint: Endpoint,
+    sockets: Vec<(ListenerName, TcpListener)>,
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// The Kafka protocol, being served.
 pub(crate) struct Protocol {
-    listener: Listener,
+    listeners: Listeners,
     groups: Groups,
 }
 
-/// Takes the listening address, before the controller is told of it.
+/// Takes the listening addresses, before the controller is told of them. What clients are told is not looked up: names may
+/// resolve later, or only where the clients are.
 ///
 /// # Errors
-/// The address is taken, or not one of this machine.
-pub(crate) async fn bind(config: &ServerConfig) -> io::Result<Bound> {
-    let named = |error: io::Error| {
-        io::Error::new(
-            error.kind(),
-            format!("frontend.server.listen {}: {error}", config.listen),
-        )
-    };
-    let socket = TcpListener::bind(&config.listen).await.map_err(named)?;
-    let port = socket.local_addr()?.port();
-    let (host, advertised_port) = config.advertised().map_err(io::Error::other)?;
-    let port = if advertised_port == 0 { port } else { advertised_port };
-    let endpoint = Endpoint {
-        listener: "PLAINTEXT".to_owned(),
-        host: host.to_owned(),
-        port,
-    };
-    Ok(Bound { socket, endpoint })
+/// An address is taken, or not one of this machine.
+pub(crate) async fn bind(config: &Config) -> io::Result<Bound> {
+    let (mut sockets, mut endpoints) = (Vec::new(), Vec::new());
+    for listening in config.all_listeners().map_err(io::Error::other)? {
+        let named = |error: io::Error| {
+            let setting = listening.setting.of("listen");
+            io::Error::new(error.kind(), format!("{setting} {}: {error}", listening.listen))
+        };
+        let socket = TcpListener::bind(listening.listen).await.map_err(named)?;
+        let port = match listening.port {
+            0 => socket.local_addr()?.port(),
+            port => port,
+        };
+        let endpoint = Endpoint {
+            listener: listening.name.to_owned(),
+            host: listening.host.to_owned(),
+            port,
+        };
+        tracing::info!(
+            listener = endpoint.listener,
+            listen = %socket.local_addr()?,
+            advertised = format!("{}:{port}", endpoint.host),
+            "Kafka clients of this listener are told this address"
+        );
+        sockets.push((ListenerName::new(listening.name), socket));
+        endpoints.push(endpoint);
+    }
+    Ok(Bound { sockets, endpoints })
 }
 
 impl Protocol {
@@ -73,19 +85,19 @@ impl Protocol {
         let metrics = ServerMetrics::new(&runtime.metrics);
         let handlers = Arc::new(Handlers::new(data, groups.clone(), creator, metrics.clone()));
         let (server, fenced) = (data.config.server.clone(), data.session.fenced().clone());
-        let listener = Listener::start(bound.socket, server, handlers, metrics, fenced, runtime)?;
-        Ok(Self { listener, groups })
+        let listeners = Listeners::start(bound.sockets, server, handlers, metrics, fenced, runtime)?;
+        Ok(Self { listeners, groups })
     }
 
-    /// Where it listens: with the port that the system chose, if it was asked to.
-    pub fn address(&self) -> SocketAddr {
-        self.listener.address()
+    /// Where it listens: each listener's name and address, the first listener's first.
+    pub fn addresses(&self) -> &[(ListenerName, SocketAddr)] {
+        self.listeners.addresses()
     }
 
     /// Stops intake: nobody is accepted any more, members that wait are told to look for another coordinator, and what
     /// has begun is answered.
     pub async fn shutdown(&self) {
         self.groups.resign();
-        self.listener.shutdown().await;
+        self.listeners.shutdown().await;
     }
 }

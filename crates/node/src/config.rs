@@ -171,9 +171,11 @@ impl Config {
             self.storage.complete(role, data_dir)?;
         }
         let server = &mut self.frontend.server;
-        if server.advertise.is_empty() && is_wildcard(&server.listen) {
-            // Port 0: the one that is listened on.
-            server.advertise = format!("{}:0", own_name("frontend.server.advertise", &server.listen)?);
+        server.listener.make_ascii_uppercase();
+        advertise_by_name("frontend.server.advertise", &server.listen, &mut server.advertise)?;
+        for (name, listener) in &mut self.frontend.listeners {
+            let setting = format!("frontend.listeners.{name}.advertise");
+            advertise_by_name(&setting, &listener.listen, &mut listener.advertise)?;
         }
         let rpc = &mut self.rpc;
         if rpc.advertise.is_empty() {
@@ -208,6 +210,15 @@ impl Config {
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("every setting has a TOML form")
     }
+}
+
+/// Fills in what clients are told where `listen` is every address of the host and `setting` says nothing.
+fn advertise_by_name(setting: &str, listen: &str, advertise: &mut String) -> Result<(), ConfigError> {
+    if advertise.is_empty() && is_wildcard(listen) {
+        // Port 0: the one that is listened on.
+        *advertise = format!("{}:0", own_name(setting, listen)?);
+    }
+    Ok(())
 }
 
 /// The host's name, for others to connect to where `listen` is every address of it.
@@ -329,6 +340,23 @@ mod tests {
         assert_eq!(advertised("[::]:9092", ""), by_name);
         assert_eq!(advertised("0.0.0.0:9092", "broker:1"), "broker:1");
         assert_eq!(advertised("127.0.0.1:9092", ""), "");
+    }
+
+    /// A further listener on a wildcard is advertised by name too, and the first one's name is in capitals.
+    #[test]
+    fn every_listener_is_completed() {
+        let config = completed(|config| {
+            "inside".clone_into(&mut config.frontend.server.listener);
+            let further = tailwater_frontend::ListenerConfig {
+                listen: "0.0.0.0:9094".to_owned(),
+                advertise: String::new(),
+            };
+            config.frontend.listeners.insert("OUT".to_owned(), further);
+        });
+        let frontend = config.unwrap().frontend;
+        assert_eq!(frontend.server.listener, "INSIDE");
+        let by_name = format!("{}:0", process::host_name().unwrap());
+        assert_eq!(frontend.listeners["OUT"].advertise, by_name);
     }
 
     /// A tier's own check is asked, and its section named.

@@ -14,6 +14,8 @@ use crate::config::Config;
 
 const PREFIX: &str = "TAILWATER_";
 const SEPARATOR: &str = "__";
+/// The section whose keys are names, which are the same in any case.
+const LISTENERS: [&str; 2] = ["frontend", "listeners"];
 
 /// A configuration that can't be used: one sentence, which names the key and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,9 +34,16 @@ pub struct Setting {
 impl Setting {
     /// `key` is dotted, as in `wal.capacity`.
     pub fn new(origin: &str, key: &str, text: &str) -> Self {
+        let mut path: Vec<String> = key.split('.').map(str::to_owned).collect();
+        // Variables have no case, and in TOML there is one: the same listener is meant.
+        if let [frontend, listeners, name, ..] = &mut path[..]
+            && [frontend.as_str(), listeners.as_str()] == LISTENERS
+        {
+            name.make_ascii_uppercase();
+        }
         Self {
             origin: origin.to_owned(),
-            path: key.split('.').map(str::to_owned).collect(),
+            path,
             text: text.to_owned(),
         }
     }
@@ -100,7 +109,7 @@ impl Layers {
 fn parse_file(path: &Path, text: &str) -> Result<Table, ConfigError> {
     // Once as what it must become, since only that knows the line of a key that isn't known.
     let parsed = toml::from_str::<Config>(text).and_then(|_| toml::from_str::<Table>(text));
-    parsed.map_err(|error| {
+    let parsed = parsed.map_err(|error| {
         let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
         let line = line.map_or_else(String::new, |line| format!(", line {line}"));
         ConfigError(format!(
@@ -108,7 +117,24 @@ fn parse_file(path: &Path, text: &str) -> Result<Table, ConfigError> {
             path.display(),
             one_line(error.message())
         ))
-    })
+    })?;
+    with_listener_names(parsed).map_err(|why| ConfigError(format!("configuration file {}: {why}", path.display())))
+}
+
+/// `table` with the names of listeners in capitals.
+fn with_listener_names(mut table: Table) -> Result<Table, String> {
+    let [frontend, listeners] = LISTENERS;
+    let section = table.get_mut(frontend).and_then(Value::as_table_mut);
+    let section = section.and_then(|section| section.get_mut(listeners)?.as_table_mut());
+    if let Some(section) = section {
+        for (name, listener) in std::mem::take(section) {
+            let name = name.to_ascii_uppercase();
+            if section.insert(name.clone(), listener).is_some() {
+                return Err(format!("{frontend}.{listeners}.{name} stands there twice"));
+            }
+        }
+    }
+    Ok(table)
 }
 
 /// `table` with the setting in it.
@@ -210,6 +236,28 @@ mod tests {
         assert_eq!(
             variables(&[("TAILWATER_PORT", "tcp://10.0.0.1:9092"), ("PATH", "/bin")]),
             []
+        );
+    }
+
+    /// A listener's name is the same in any case, so that a variable wins over the file's.
+    #[test]
+    fn listeners_are_called_the_same_in_any_case() {
+        let layers = |text: &str| Layers {
+            file: Some((PathBuf::from("f.toml"), text.to_owned())),
+            environment: variables(&[("TAILWATER_FRONTEND__LISTENERS__OUT__ADVERTISE", "there:1")]),
+            ..Layers::default()
+        };
+        let config = layers("[frontend.listeners.Out]\nlisten = '127.0.0.1:1'\nadvertise = 'here:1'").load();
+        let listeners = config.unwrap().frontend.listeners;
+        assert_eq!(listeners.keys().collect::<Vec<_>>(), ["OUT"]);
+        assert_eq!(
+            (&*listeners["OUT"].listen, &*listeners["OUT"].advertise),
+            ("127.0.0.1:1", "there:1")
+        );
+        let twice = layers("[frontend.listeners]\nout = {}\nOUT = {}").load().unwrap_err();
+        assert!(
+            twice.to_string().contains("frontend.listeners.OUT stands there twice"),
+            "{twice}"
         );
     }
 

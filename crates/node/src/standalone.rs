@@ -58,7 +58,7 @@ pub async fn start(config: &Config, runtime: &Runtime) -> Result<Running> {
     .context("the compactor can't start")?;
     frontend.ready().await;
     Ok(Running {
-        serves: format!("kafka {}", frontend.kafka_address()),
+        serves: tiers::kafka(&frontend),
         // Those who need others first.
         stop: Box::pin(async move {
             frontend.shutdown().await;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
+use tailwater_frontend::Frontend;
 use tailwater_rpc::controller::Controller;
 use tailwater_rpc::grpc::{self, ControllerClient, RemoteWals, Routes, WalRoutes};
 use tailwater_rpc::wal::{Wal, WalDirectory};
@@ -93,9 +94,17 @@ pub async fn frontend(config: &Config, runtime: &Runtime) -> Result<Running> {
     .context("the frontend can't start")?;
     frontend.ready().await;
     Ok(Running {
-        serves: format!("kafka {}", frontend.kafka_address()),
+        serves: kafka(&frontend),
         stop: Box::pin(async move { frontend.shutdown().await }),
     })
+}
+
+/// What the ready line says of a frontend: `kafka HOST:PORT`, and then the name and address of each further listener.
+pub fn kafka(frontend: &Frontend) -> String {
+    let mut addresses = frontend.kafka_addresses();
+    let first = addresses.next().map(|(_, address)| format!("kafka {address}"));
+    let further = addresses.map(|(name, address)| format!("{name} {address}"));
+    first.into_iter().chain(further).collect::<Vec<_>>().join(" ")
 }
 
 /// # Errors

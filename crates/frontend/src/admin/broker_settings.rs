@@ -10,6 +10,7 @@ use tailwater_types::NodeId;
 use super::settings::{Inherits, SETTINGS};
 use super::values::Values;
 use crate::config::Config;
+use crate::listeners::Listening;
 
 pub(crate) const NUM_PARTITIONS: &str = "num.partitions";
 pub(crate) const AUTO_CREATE_TOPICS: &str = "auto.create.topics.enable";
@@ -106,12 +107,19 @@ pub(crate) struct FixedSettings(BTreeMap<&'static str, String>);
 impl FixedSettings {
     pub fn of(config: &Config, node: NodeId) -> Self {
         let (server, groups, topics) = (&config.server, &config.groups, &config.topics);
-        let advertised = match server.advertised() {
-            Ok((host, port)) => format!("PLAINTEXT://{host}:{port}"),
-            Err(_) => String::new(),
+        let listeners = config.all_listeners().unwrap_or_default();
+        let list = |address: fn(&Listening<'_>) -> String| {
+            let each = listeners.iter().map(|one| format!("{}://{}", one.name, address(one)));
+            each.collect::<Vec<_>>().join(",")
         };
         let values = [
-            ("advertised.listeners", advertised),
+            (
+                "advertised.listeners",
+                list(|one| match one.host.contains(':') {
+                    true => format!("[{}]:{}", one.host, one.port),
+                    false => format!("{}:{}", one.host, one.port),
+                }),
+            ),
             (AUTO_CREATE_TOPICS, topics.auto_create.to_string()),
             ("broker.id", node.to_string()),
             ("fetch.max.bytes", config.fetch.max_bytes.0.to_string()),
@@ -122,7 +130,7 @@ impl FixedSettings {
             ("group.max.session.timeout.ms", groups.max_session_timeout.0.to_string()),
             ("group.max.size", groups.max_size.to_string()),
             ("group.min.session.timeout.ms", groups.min_session_timeout.0.to_string()),
-            ("listeners", format!("PLAINTEXT://{}", server.listen)),
+            ("listeners", list(|one| one.listen.to_owned())),
             ("node.id", node.to_string()),
             (NUM_PARTITIONS, topics.partitions.to_string()),
             (

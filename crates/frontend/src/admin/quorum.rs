@@ -7,13 +7,18 @@
 use tailwater_kafka::ErrorCode;
 use tailwater_kafka::messages::*;
 
+use crate::listeners::ListenerName;
 use crate::metadata::brokers::{broker_id, shown_controller};
-use crate::server::Handlers;
+use crate::server::{Handlers, RequestContext};
 
 /// The log that a quorum keeps in Kafka.
 const CLUSTER_METADATA: &str = "__cluster_metadata";
 
-pub(crate) fn describe_quorum(handlers: &Handlers, request: DescribeQuorumRequest) -> DescribeQuorumResponse {
+pub(crate) fn describe_quorum(
+    handlers: &Handlers,
+    context: &RequestContext,
+    request: DescribeQuorumRequest,
+) -> DescribeQuorumResponse {
     let mut nodes = Vec::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
@@ -22,7 +27,7 @@ pub(crate) fn describe_quorum(handlers: &Handlers, request: DescribeQuorumReques
         for DescribeQuorumPartition { partition_index } in topic.partitions {
             partitions.push(match is_metadata && partition_index == 0 {
                 true => {
-                    let shown = describe(handlers);
+                    let shown = describe(handlers, &context.listener);
                     nodes = vec![QuorumNode {
                         node_id: shown.leader_id,
                         listeners: Vec::new(),
@@ -48,10 +53,10 @@ pub(crate) fn describe_quorum(handlers: &Handlers, request: DescribeQuorumReques
     }
 }
 
-fn describe(handlers: &Handlers) -> DescribeQuorumPartitionResponse {
+fn describe(handlers: &Handlers, listener: &ListenerName) -> DescribeQuorumPartitionResponse {
     let session = handlers.session();
     let view = handlers.view().snapshot();
-    let leader_id = shown_controller(&view, broker_id(session.node()));
+    let leader_id = shown_controller(&view, listener, broker_id(session.node()));
     // Kafka counts both in narrower numbers; neither gets near their ends.
     let term = i32::try_from(session.caller().controller_epoch.0).unwrap_or(i32::MAX);
     let version = i64::try_from(view.version().0).unwrap_or(i64::MAX);

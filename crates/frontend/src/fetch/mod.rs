@@ -19,6 +19,7 @@ use tailwater_runtime::clock::Instant;
 use tailwater_runtime::{BytePermit, ByteSemaphore, Clock, Random};
 
 use crate::config::FetchConfig;
+use crate::listeners::ListenerName;
 use crate::metrics::RequestMetrics;
 use crate::partition::{FetchWaiter, Partitions};
 use crate::view::View;
@@ -83,8 +84,9 @@ impl FetchHandler {
     }
 
     /// Answers as soon as `min_bytes` are there, there is an error to tell, or `max_wait_ms` is over. A request that is
-    /// dropped before that has used up its session's epoch: the client's next one is told so, and starts anew.
-    pub async fn handle(&self, mut request: FetchRequest, version: i16) -> Fetched {
+    /// dropped before that has used up its session's epoch: the client's next one is told so, and starts anew. The client
+    /// came through `listener`.
+    pub async fn handle(&self, mut request: FetchRequest, version: i16, listener: &ListenerName) -> Fetched {
         let by_id = version >= FIRST_ID_VERSION;
         let begun = self.with_sessions(|sessions, now| sessions.begin(&mut request, by_id, now));
         let kind = match begun {
@@ -100,7 +102,7 @@ impl FetchHandler {
                 };
             }
         };
-        let mut fetched = self.fetch(&request, version).await;
+        let mut fetched = self.fetch(&request, version, listener).await;
         if kind != (Kind::Full { wants_session: false }) {
             let response = &mut fetched.response;
             self.with_sessions(|sessions, now| {
@@ -123,7 +125,7 @@ impl FetchHandler {
     }
 
     /// Everything that the request names. Cancellation-safe.
-    async fn fetch(&self, request: &FetchRequest, version: i16) -> Fetched {
+    async fn fetch(&self, request: &FetchRequest, version: i16, listener: &ListenerName) -> Fetched {
         let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64).min(self.config.max_wait.as_duration());
         let deadline = self.clock.now() + max_wait;
         // As Kafka does: what the client doesn't want at once isn't waited for.
@@ -137,7 +139,7 @@ impl FetchHandler {
             let enough = pass.bytes() >= min_bytes || pass.has_error() || targets.is_empty();
             if enough || self.clock.now() >= deadline {
                 self.metrics.fetched_bytes.inc_by(pass.bytes() as u64);
-                return pass.into_response(request, version, &targets, self);
+                return pass.into_response(request, version, listener, &targets, self);
             }
             self.metrics.fetch_waits.inc();
             let waiter = FetchWaiter::new(min_bytes - pass.bytes());

@@ -18,6 +18,7 @@ use tailwater_types::{NodeId, Offset};
 use super::target::{Refused, Target};
 use super::{FIRST_LEADER_VERSION, FetchHandler, Fetched};
 use crate::error_codes;
+use crate::listeners::ListenerName;
 use crate::metadata::brokers;
 use crate::partition::ReadError;
 
@@ -119,6 +120,7 @@ impl Pass {
         self,
         request: &FetchRequest,
         version: i16,
+        listener: &ListenerName,
         targets: &[Target],
         handler: &FetchHandler,
     ) -> Fetched {
@@ -136,7 +138,7 @@ impl Pass {
                 Ok(found) => found.into_data(read_committed),
                 Err(refused) => {
                     let leader = refused.leader.filter(|_| version >= FIRST_LEADER_VERSION);
-                    refused_data(Refused { leader, ..refused }, handler, &mut endpoints)
+                    refused_data(Refused { leader, ..refused }, listener, handler, &mut endpoints)
                 }
             };
             responses[target.topic].partitions.push(PartitionData {
@@ -255,6 +257,7 @@ impl Found {
 
 fn refused_data(
     refused: Refused,
+    listener: &ListenerName,
     handler: &FetchHandler,
     endpoints: &mut BTreeMap<NodeId, FetchNodeEndpoint>,
 ) -> PartitionData {
@@ -268,7 +271,7 @@ fn refused_data(
         return data;
     };
     let snapshot = handler.view.snapshot();
-    if let Some(address) = brokers::endpoint(&snapshot, leader) {
+    if let Some(address) = brokers::endpoint(&snapshot, leader, listener) {
         data.current_leader = FetchLeaderIdAndEpoch {
             leader_id: brokers::broker_id(leader),
             leader_epoch: leader_epoch.0,

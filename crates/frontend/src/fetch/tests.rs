@@ -5,7 +5,7 @@ use tailwater_types::{Lsn, NodeId, TopicId};
 
 use super::*;
 use crate::config::Config;
-use crate::testing::{Fixture, append, batch, commit};
+use crate::testing::{Fixture, append, batch, commit, listener};
 
 /// A fetch of these partitions of a topic, each from its offset.
 fn request(topic: TopicId, partitions: &[(i32, i64)]) -> FetchRequest {
@@ -28,7 +28,7 @@ fn request(topic: TopicId, partitions: &[(i32, i64)]) -> FetchRequest {
 }
 
 async fn fetch(fixture: &Fixture, request: FetchRequest) -> Vec<PartitionData> {
-    let Fetched { response, .. } = fixture.data.fetch.handle(request, 17).await;
+    let Fetched { response, .. } = fixture.data.fetch.handle(request, 17, &listener()).await;
     assert_eq!(response.error_code, ErrorCode::None);
     response
         .responses
@@ -210,7 +210,11 @@ async fn one_partitions_error_is_its_own() {
     while !partition.has_ended() {
         changes.changed().await.unwrap();
     }
-    let Fetched { response, .. } = fixture.data.fetch.handle(request(topic, &[(0, 0)]), 17).await;
+    let Fetched { response, .. } = fixture
+        .data
+        .fetch
+        .handle(request(topic, &[(0, 0)]), 17, &listener())
+        .await;
     let found = &response.responses[0].partitions[0];
     assert_eq!(found.error_code, ErrorCode::NotLeaderOrFollower);
     assert!(fixture.data.view.snapshot().node(NodeId(2)).is_none());
@@ -232,7 +236,7 @@ async fn in_session(
         topics,
         ..FetchRequest::default()
     };
-    let Fetched { response, .. } = fixture.data.fetch.handle(request, version).await;
+    let Fetched { response, .. } = fixture.data.fetch.handle(request, version, &listener()).await;
     let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
     let told = partitions.map(|data| (data.partition_index, data.error_code, data.high_watermark));
     let told = told.collect();
@@ -337,7 +341,11 @@ async fn an_answer_holds_permits_for_its_bytes() {
     let topic = partition.topic();
     let large = batch(&[&[7; 60_000]]);
     commit(&partition, large.clone()).await;
-    let cached = fixture.data.fetch.handle(request(topic, &[(0, 0)]), 17).await;
+    let cached = fixture
+        .data
+        .fetch
+        .handle(request(topic, &[(0, 0)]), 17, &listener())
+        .await;
     assert!(cached.memory.is_empty());
     let journal = fixture.journal();
     fixture.upload(journal, Lsn(1), true).await;
@@ -347,14 +355,15 @@ async fn an_answer_holds_permits_for_its_bytes() {
     let mut small = request(topic, &[(0, 0)]);
     small.max_bytes = 1000;
     for asked in [request(topic, &[(0, 0)]), small.clone()] {
-        let fetched = fixture.data.fetch.handle(asked, 17).await;
+        let fetched = fixture.data.fetch.handle(asked, 17, &listener()).await;
         assert_eq!(memory.in_use_bytes(), large.len() as u64);
         drop(fetched.memory);
         assert_eq!(memory.in_use_bytes(), 0);
     }
     // With no room for the rest of the batch it is read again when there is.
     let held = memory.try_acquire(50_000).unwrap();
-    let mut fetching = Box::pin(fixture.data.fetch.handle(small, 17));
+    let through = listener();
+    let mut fetching = Box::pin(fixture.data.fetch.handle(small, 17, &through));
     let early = fixture
         .data
         .runtime

@@ -6,13 +6,18 @@ use tailwater_rpc::controller::{NodeInfo, NodeState, Tier};
 
 use super::brokers::{address, broker_id, shown_controller};
 use super::topics::ALL_CLUSTER_OPERATIONS;
-use crate::server::Handlers;
+use crate::listeners::ListenerName;
+use crate::server::{Handlers, RequestContext};
 use crate::view::Snapshot;
 
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
-pub(crate) fn describe_cluster(handlers: &Handlers, request: &DescribeClusterRequest) -> DescribeClusterResponse {
+pub(crate) fn describe_cluster(
+    handlers: &Handlers,
+    context: &RequestContext,
+    request: &DescribeClusterRequest,
+) -> DescribeClusterResponse {
     let refused = |error_code, message: String| DescribeClusterResponse {
         error_code,
         error_message: Some(message.into()),
@@ -31,11 +36,12 @@ pub(crate) fn describe_cluster(handlers: &Handlers, request: &DescribeClusterReq
             );
         }
     }
-    let view = handlers.view().snapshot();
-    let mut brokers: Vec<DescribeClusterBroker> = view.frontends().filter_map(|info| show(info, false)).collect();
-    let controller_id = shown_controller(&view, broker_id(handlers.session().node()));
+    let (view, listener) = (handlers.view().snapshot(), &context.listener);
+    let alive = view.frontends().filter_map(|info| show(info, listener, false));
+    let mut brokers: Vec<DescribeClusterBroker> = alive.collect();
+    let controller_id = shown_controller(&view, listener, broker_id(handlers.session().node()));
     if request.include_fenced_brokers {
-        brokers.extend(fenced(&view).filter_map(|info| show(info, true)));
+        brokers.extend(fenced(&view).filter_map(|info| show(info, listener, true)));
     }
     DescribeClusterResponse {
         cluster_id: handlers.session().cluster().to_string().into(),
@@ -55,8 +61,8 @@ fn fenced(view: &Snapshot) -> impl Iterator<Item = &NodeInfo> {
         .filter(|info| info.tier == Tier::Frontend && info.state == NodeState::Fenced)
 }
 
-fn show(info: &NodeInfo, is_fenced: bool) -> Option<DescribeClusterBroker> {
-    let address = address(info)?;
+fn show(info: &NodeInfo, listener: &ListenerName, is_fenced: bool) -> Option<DescribeClusterBroker> {
+    let address = address(info, listener)?;
     Some(DescribeClusterBroker {
         broker_id: broker_id(info.node),
         host: Str::from(address.host.as_str()),

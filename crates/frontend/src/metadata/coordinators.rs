@@ -9,6 +9,7 @@ use tailwater_kafka::{ErrorCode, Str};
 
 use super::brokers::{NO_BROKER, broker_id, endpoint};
 use crate::group::Groups;
+use crate::listeners::ListenerName;
 use crate::server::{Handlers, RequestContext};
 use crate::view::View;
 
@@ -22,18 +23,18 @@ pub(crate) async fn find_coordinator(
     context: &RequestContext,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let (groups, view) = (handlers.groups(), handlers.view());
+    let (groups, view, listener) = (handlers.groups(), handlers.view(), &context.listener);
     if context.version >= FIRST_BATCHED_VERSION {
         let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
         for key in request.coordinator_keys {
-            coordinators.push(find(groups, view, request.key_type, key).await);
+            coordinators.push(find(groups, view, listener, request.key_type, key).await);
         }
         return FindCoordinatorResponse {
             coordinators,
             ..Default::default()
         };
     }
-    let found = find(groups, view, request.key_type, request.key).await;
+    let found = find(groups, view, listener, request.key_type, request.key).await;
     FindCoordinatorResponse {
         error_code: found.error_code,
         error_message: found.error_message,
@@ -44,7 +45,7 @@ pub(crate) async fn find_coordinator(
     }
 }
 
-async fn find(groups: &Groups, view: &View, key_type: i8, key: Str) -> Coordinator {
+async fn find(groups: &Groups, view: &View, listener: &ListenerName, key_type: i8, key: Str) -> Coordinator {
     match key_type {
         GROUP => {}
         TRANSACTION => {
@@ -66,7 +67,7 @@ async fn find(groups: &Groups, view: &View, key_type: i8, key: Str) -> Coordinat
         Ok(node) => node,
         Err(error) => return none(key, error, "The coordinator is not available."),
     };
-    match endpoint(&view.snapshot(), node) {
+    match endpoint(&view.snapshot(), node, listener) {
         Some(address) => Coordinator {
             key,
             node_id: broker_id(node),

@@ -7,7 +7,8 @@ use tailwater_kafka::{ErrorCode, Str};
 
 use super::names;
 use super::topics::{ALL_TOPIC_OPERATIONS, show_partition};
-use crate::server::Handlers;
+use crate::listeners::ListenerName;
+use crate::server::{Handlers, RequestContext};
 use crate::view::{Snapshot, Topic};
 
 /// The most partitions of one answer (Kafka's `max.request.partition.size.limit`).
@@ -15,6 +16,7 @@ const MAX_PARTITIONS: i32 = 2000;
 
 pub(crate) fn describe_topic_partitions(
     handlers: &Handlers,
+    context: &RequestContext,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     let view = handlers.view().snapshot();
@@ -48,9 +50,8 @@ pub(crate) fn describe_topic_partitions(
             Some((shown, [(next, _), ..])) => (shown, Some(**next)),
             _ => (&partitions[..], None),
         };
-        response
-            .topics
-            .push(show(&view, topic, shown.iter().map(|(_, info)| *info)));
+        let shown_infos = shown.iter().map(|(_, info)| *info);
+        response.topics.push(show(&view, &context.listener, topic, shown_infos));
         if let Some(next) = next {
             response.next_cursor = Some(cursor(name, next));
             break;
@@ -95,11 +96,12 @@ fn missing(name: &str) -> DescribedTopic {
 
 fn show<'a>(
     view: &Snapshot,
+    listener: &ListenerName,
     topic: &Topic,
     partitions: impl Iterator<Item = &'a tailwater_rpc::controller::PartitionInfo>,
 ) -> DescribedTopic {
     let partition = |info| {
-        let shown = show_partition(view, info);
+        let shown = show_partition(view, listener, true, info);
         DescribedTopicPartition {
             error_code: shown.error_code,
             partition_index: shown.partition_index,

@@ -10,14 +10,17 @@ use tailwater_kafka::{ErrorCode, Str, Uuid};
 use tailwater_rpc::controller::{NewTopic, PartitionInfo};
 use tailwater_types::TopicId;
 
-use super::brokers::{NO_BROKER, address, broker_id, endpoint};
+use super::brokers::{NO_BROKER, address, broker_id};
 use super::create::TopicCreator;
 use super::names;
+use crate::listeners::ListenerName;
 use crate::server::{Handlers, RequestContext};
-use crate::view::{Snapshot, Topic, View};
+use crate::view::{Snapshot, Topic};
 
 /// In version 0 an empty list asks for all topics; later it asks for none.
 const FIRST_NONE_VERSION: i16 = 1;
+/// From here on clients are told that the leader lacks their listener; earlier ones take it for one that isn't there.
+const FIRST_LISTENER_VERSION: i16 = 6;
 /// Topics may be asked for by id.
 const FIRST_ID_VERSION: i16 = 12;
 /// What a client may do where nobody is forbidden anything, as Kafka's bits: read, write, create, delete, alter,
@@ -49,14 +52,14 @@ pub(crate) async fn metadata(
             let mut topics = Vec::with_capacity(asked.len());
             for asked in asked {
                 if seen.insert((asked.topic_id, asked.name.clone())) {
-                    topics.push(one_topic(handlers, version, asked, creates).await);
+                    topics.push(one_topic(handlers, context, asked, creates).await);
                 }
             }
             topics
         }
         _ => {
             let view = handlers.view().snapshot();
-            view.topics().map(|topic| show(&view, topic)).collect()
+            view.topics().map(|topic| show(&view, context, topic)).collect()
         }
     };
     if wants_operations {
@@ -65,7 +68,7 @@ pub(crate) async fn metadata(
             .for_each(|topic| topic.topic_authorized_operations = ALL_TOPIC_OPERATIONS);
     }
     let view = handlers.view().snapshot();
-    let brokers: Vec<MetadataResponseBroker> = brokers(&view).collect();
+    let brokers: Vec<MetadataResponseBroker> = brokers(&view, &context.listener).collect();
     MetadataResponse {
         throttle_time_ms: 0,
         controller_id: controller(&brokers, broker_id(handlers.session().node())),
@@ -81,9 +84,9 @@ pub(crate) async fn metadata(
     }
 }
 
-fn brokers(view: &Snapshot) -> impl Iterator<Item = MetadataResponseBroker> {
+fn brokers(view: &Snapshot, listener: &ListenerName) -> impl Iterator<Item = MetadataResponseBroker> {
     view.frontends().filter_map(|info| {
-        let address = address(info)?;
+        let address = address(info, listener)?;
         Some(MetadataResponseBroker {
             node_id: broker_id(info.node),
             host: address.host.as_str().into(),
@@ -102,10 +105,11 @@ fn controller(brokers: &[MetadataResponseBroker], here: i32) -> i32 {
 
 async fn one_topic(
     handlers: &Handlers,
-    version: i16,
+    context: &RequestContext,
     asked: MetadataRequestTopic,
     creates: bool,
 ) -> MetadataResponseTopic {
+    let version = context.version;
     let view = handlers.view().snapshot();
     if asked.topic_id != Uuid::nil() {
         if version < FIRST_ID_VERSION {
@@ -116,7 +120,7 @@ async fn one_topic(
             );
         }
         return match view.topic(TopicId(asked.topic_id)) {
-            Some(topic) => show(&view, topic),
+            Some(topic) => show(&view, context, topic),
             None => refused(None, asked.topic_id, ErrorCode::UnknownTopicId),
         };
     }
@@ -125,7 +129,7 @@ async fn one_topic(
         return refused(name, asked.topic_id, ErrorCode::InvalidRequest);
     };
     if let Some(topic) = view.topic_named(&name) {
-        return show(&view, topic);
+        return show(&view, context, topic);
     }
     if names::check(&name).is_err() {
         return refused(Some(name), Uuid::nil(), ErrorCode::InvalidTopicException);
@@ -133,13 +137,19 @@ async fn one_topic(
     match creates {
         true => {
             let partitions = handlers.sources(&view).default_partitions();
-            auto_create(handlers.auto_create(), handlers.view(), name, partitions).await
+            auto_create(handlers, context, name, partitions).await
         }
         false => refused(Some(name), Uuid::nil(), ErrorCode::UnknownTopicOrPartition),
     }
 }
 
-async fn auto_create(auto: &AutoCreate, view: &View, name: Str, partitions: i32) -> MetadataResponseTopic {
+async fn auto_create(
+    handlers: &Handlers,
+    context: &RequestContext,
+    name: Str,
+    partitions: i32,
+) -> MetadataResponseTopic {
+    let (auto, view) = (handlers.auto_create(), handlers.view());
     let new = if *name == *names::CONSUMER_OFFSETS {
         auto.offsets_topic.clone()
     } else if names::is_internal(&name) {
@@ -156,7 +166,7 @@ async fn auto_create(auto: &AutoCreate, view: &View, name: Str, partitions: i32)
         }
     };
     match auto.creator.ensure(new).await {
-        Ok(topic) => show(&view.snapshot(), &topic),
+        Ok(topic) => show(&view.snapshot(), context, &topic),
         Err(error) => {
             tracing::info!(topic = %name, %error, "topic not created for now");
             refused(Some(name), Uuid::nil(), ErrorCode::LeaderNotAvailable)
@@ -175,7 +185,8 @@ fn refused(name: Option<Str>, topic_id: Uuid, error_code: ErrorCode) -> Metadata
     }
 }
 
-fn show(view: &Snapshot, topic: &Arc<Topic>) -> MetadataResponseTopic {
+fn show(view: &Snapshot, context: &RequestContext, topic: &Arc<Topic>) -> MetadataResponseTopic {
+    let tells_listeners = context.version >= FIRST_LISTENER_VERSION;
     MetadataResponseTopic {
         error_code: ErrorCode::None,
         name: Some((&*topic.name).into()),
@@ -184,24 +195,32 @@ fn show(view: &Snapshot, topic: &Arc<Topic>) -> MetadataResponseTopic {
         partitions: topic
             .partitions
             .values()
-            .map(|partition| show_partition(view, partition))
+            .map(|partition| show_partition(view, &context.listener, tells_listeners, partition))
             .collect(),
         ..Default::default()
     }
 }
 
-/// One replica is shown, the leader: copies of the data are the WAL's and the object store's.
-pub(super) fn show_partition(view: &Snapshot, partition: &PartitionInfo) -> MetadataResponsePartition {
-    let leader = partition.leader.filter(|leader| endpoint(view, *leader).is_some());
+/// One replica is shown, the leader: copies of the data are the WAL's and the object store's. A leader that clients of the
+/// listener can't be sent to is none to them; `tells_listeners`: whether they know the error for one that lacks it.
+pub(super) fn show_partition(
+    view: &Snapshot,
+    listener: &ListenerName,
+    tells_listeners: bool,
+    partition: &PartitionInfo,
+) -> MetadataResponsePartition {
+    let alive = partition.leader.and_then(|leader| view.frontend(leader));
+    let leader = alive.filter(|info| address(info, listener).is_some());
     let replicas: Vec<i32> = partition.leader.map(broker_id).into_iter().collect();
     let (error_code, offline_replicas) = match leader {
         Some(_) => (ErrorCode::None, Vec::new()),
+        None if tells_listeners && alive.is_some() => (ErrorCode::ListenerNotFound, replicas.clone()),
         None => (ErrorCode::LeaderNotAvailable, replicas.clone()),
     };
     MetadataResponsePartition {
         error_code,
         partition_index: partition.index,
-        leader_id: leader.map_or(NO_BROKER, broker_id),
+        leader_id: leader.map_or(NO_BROKER, |info| broker_id(info.node)),
         leader_epoch: partition.leader_epoch.0,
         replica_nodes: replicas.clone(),
         isr_nodes: replicas,

@@ -31,6 +31,7 @@ use tailwater_types::{LeaderEpoch, NodeId, TopicId};
 use crate::admin::topic_settings::Encoding;
 use crate::config::ProduceConfig;
 use crate::error_codes;
+use crate::listeners::ListenerName;
 use crate::metadata::brokers;
 use crate::metrics::RequestMetrics;
 use crate::partition::{Append, AppendError, Appended, Missing, Partition, Partitions};
@@ -76,6 +77,7 @@ pub struct PendingProduce {
     deadline: Instant,
     topics: Vec<PendingTopic>,
     by_id: bool,
+    listener: ListenerName,
     handler: ProduceHandler,
 }
 
@@ -100,11 +102,17 @@ enum Failure {
 }
 
 impl ProduceHandler {
-    /// Appends the request's batches, in its order. `frame_bytes` is the memory that the request's buffer keeps alive.
+    /// Appends the request's batches, in its order. The client came through `listener`; `frame_bytes` is the memory that the request's buffer keeps alive.
     ///
     /// Waits only for the WAL's credit, up to the request's own timeout. If the future is dropped, each batch was appended
     /// whole or not at all.
-    pub async fn append(&self, request: ProduceRequest, version: i16, frame_bytes: usize) -> PendingProduce {
+    pub async fn append(
+        &self,
+        request: ProduceRequest,
+        version: i16,
+        listener: &ListenerName,
+        frame_bytes: usize,
+    ) -> PendingProduce {
         let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
         let deadline = self.clock.now() + timeout.min(self.config.max_timeout.as_duration());
         let by_id = version >= FIRST_ID_VERSION;
@@ -130,6 +138,7 @@ impl ProduceHandler {
             deadline,
             topics,
             by_id,
+            listener: listener.clone(),
             handler: self.clone(),
         }
     }
@@ -296,6 +305,7 @@ impl PendingProduce {
         let mut answer = Answer {
             handler: &self.handler,
             by_id: self.by_id,
+            listener: &self.listener,
             endpoints: BTreeMap::new(),
             failed: false,
         };
@@ -336,6 +346,7 @@ impl PendingProduce {
 struct Answer<'a> {
     handler: &'a ProduceHandler,
     by_id: bool,
+    listener: &'a ListenerName,
     /// Leaders that the client is sent to (KIP-951).
     endpoints: BTreeMap<NodeId, ProduceNodeEndpoint>,
     failed: bool,
@@ -413,7 +424,7 @@ impl Answer<'_> {
         else {
             return ProduceLeaderIdAndEpoch::default();
         };
-        let Some(endpoint) = endpoint(&self.handler.view.snapshot(), leader) else {
+        let Some(endpoint) = endpoint(&self.handler.view.snapshot(), leader, self.listener) else {
             return ProduceLeaderIdAndEpoch::default();
         };
         self.endpoints.insert(leader, endpoint);
@@ -424,8 +435,8 @@ impl Answer<'_> {
     }
 }
 
-fn endpoint(view: &Snapshot, node: NodeId) -> Option<ProduceNodeEndpoint> {
-    let address = brokers::endpoint(view, node)?;
+fn endpoint(view: &Snapshot, node: NodeId, listener: &ListenerName) -> Option<ProduceNodeEndpoint> {
+    let address = brokers::endpoint(view, node, listener)?;
     Some(ProduceNodeEndpoint {
         node_id: brokers::broker_id(node),
         host: Str::from(address.host.as_str()),

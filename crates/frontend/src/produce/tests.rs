@@ -3,7 +3,7 @@ use std::time::Duration;
 use tailwater_kafka::batch::{self, HEADER_BYTES};
 
 use super::*;
-use crate::testing::{Fixture, START_MS, batch as batch_of, idempotent};
+use crate::testing::{Fixture, START_MS, batch as batch_of, idempotent, listener};
 
 fn request(topic: TopicId, batches: Vec<(i32, BytesMut)>) -> ProduceRequest {
     let data = batches.into_iter().map(|(index, records)| PartitionProduceData {
@@ -23,7 +23,7 @@ fn request(topic: TopicId, batches: Vec<(i32, BytesMut)>) -> ProduceRequest {
 }
 
 async fn produce(fixture: &Fixture, request: ProduceRequest) -> Vec<PartitionProduceResponse> {
-    let pending = fixture.data.produce.append(request, 13, 1 << 20).await;
+    let pending = fixture.data.produce.append(request, 13, &listener(), 1 << 20).await;
     match pending.answer().await {
         ProduceAnswer::Response(response) => response
             .responses
@@ -183,10 +183,10 @@ async fn acks_0_gets_no_answer() {
         acks: 0,
         ..request(partition.topic(), vec![(index, batch_of(&[b"x"]))])
     };
-    let pending = fixture.data.produce.append(request(0), 13, 100).await;
+    let pending = fixture.data.produce.append(request(0), 13, &listener(), 100).await;
     assert!(matches!(pending.answer().await, ProduceAnswer::Nothing));
     assert_eq!(partition.log_end().0, 1);
-    let pending = fixture.data.produce.append(request(5), 13, 100).await;
+    let pending = fixture.data.produce.append(request(5), 13, &listener(), 100).await;
     assert!(matches!(pending.answer().await, ProduceAnswer::Close));
 }
 
@@ -215,7 +215,7 @@ async fn requests_are_pipelined() {
     let mut pending = Vec::new();
     for sequence in 0..5 {
         let request = request(topic, vec![(0, idempotent(sequence, 1))]);
-        pending.push(fixture.data.produce.append(request, 13, 1000).await);
+        pending.push(fixture.data.produce.append(request, 13, &listener(), 1000).await);
     }
     fixture.wal.release();
     for (sequence, pending) in (0..).zip(pending) {

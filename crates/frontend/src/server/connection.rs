@@ -25,6 +25,7 @@ use super::metrics::ServerMetrics;
 use super::pipeline::{Answer, Begun, Finished, Pipeline, Work};
 use super::quiet::Quiet;
 use crate::config::ServerConfig;
+use crate::listeners::ListenerName;
 
 /// What all connections share.
 pub(super) struct Shared {
@@ -83,10 +84,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub fn new(shared: Arc<Shared>, peer: SocketAddr) -> Self {
+    pub fn new(shared: Arc<Shared>, listener: ListenerName, peer: SocketAddr) -> Self {
         let config = &shared.config;
         let reader = FrameReader::new(
             config.max_request.as_usize(),
+    listener: ListenerName,
             shared.memory.clone(),
             shared.handlers.clock().clone(),
             config.stall_timeout.as_duration(),
@@ -105,6 +107,7 @@ impl Connection {
     pub async fn run(mut self, mut stream: TcpStream) {
         self.shared.metrics.connections.inc();
         let (mut read, mut write) = stream.split();
+            listener,
         let fenced = self.shared.fenced.clone();
         let ended = tokio::select! {
             biased;
@@ -253,6 +256,7 @@ async fn write_whole(shared: &Shared, mut frame: Frame, write: &mut WriteHalf<'_
             Ok(Ok(_written)) => {}
             Ok(Err(error)) => return Err(Closed::Write(error)),
             Err(_elapsed) => {
+            listener: self.listener.clone(),
                 let unsent_bytes = frame.remaining();
                 return Err(Closed::Stalled { unsent_bytes, after });
             }

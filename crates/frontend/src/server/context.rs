@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 
 use tailwater_kafka::Str;
 
+use crate::listeners::ListenerName;
+
 /// Who asks, and in which version of the API.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContext {
     pub version: i16,
     pub client_id: Option<Str>,
     pub peer: SocketAddr,
+    /// The listener that it came through: its clients are told addresses there.
+    pub listener: ListenerName,
 }
 
 impl RequestContext {

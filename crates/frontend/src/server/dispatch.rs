@@ -128,7 +128,10 @@ impl Handlers {
         frame_bytes: usize,
     ) -> Running {
         let version = context.version;
-        let pending = self.produce.append(request, version, frame_bytes).await;
+        let pending = self
+            .produce
+            .append(request, version, &context.listener, frame_bytes)
+            .await;
         Box::pin(async move {
             match pending.answer().await {
                 ProduceAnswer::Response(response) => {
@@ -155,7 +158,7 @@ impl Handlers {
         match request {
             Request::Produce(_) => Answer::Close,
             Request::Fetch(asked) => {
-                let Fetched { response, memory } = self.fetch.handle(asked, version).await;
+                let Fetched { response, memory } = self.fetch.handle(asked, version, &context.listener).await;
                 self.refusals.in_fetch(context, &response);
                 match encode(correlation_id, version, &response) {
                     Answer::Frame(frame, _) => Answer::Frame(frame, memory),
@@ -197,13 +200,15 @@ impl Handlers {
                 to.answer_with(group::offset_fetch(groups, context, &view, asked)).await
             }
             Request::OffsetForLeaderEpoch(asked) => to.answer(&metadata::offset_for_leader_epoch(here, asked)),
-            Request::DescribeCluster(asked) => to.answer(&metadata::describe_cluster(here, &asked)),
-            Request::DescribeTopicPartitions(asked) => to.answer(&metadata::describe_topic_partitions(here, asked)),
+            Request::DescribeCluster(asked) => to.answer(&metadata::describe_cluster(here, context, &asked)),
+            Request::DescribeTopicPartitions(asked) => {
+                to.answer(&metadata::describe_topic_partitions(here, context, asked))
+            }
             Request::DescribeLogDirs(asked) => to.answer_with(admin::describe_log_dirs(here, asked)).await,
             Request::DescribeProducers(asked) => to.answer(&admin::describe_producers(here, asked)),
             Request::ElectLeaders(asked) => to.answer(&admin::elect_leaders(here, asked)),
             Request::UpdateFeatures(asked) => to.answer(&admin::update_features(version, &asked)),
-            Request::DescribeQuorum(asked) => to.answer(&admin::describe_quorum(here, asked)),
+            Request::DescribeQuorum(asked) => to.answer(&admin::describe_quorum(here, context, asked)),
             Request::AlterPartitionReassignments(asked) => {
                 to.answer(&admin::alter_partition_reassignments(here, asked))
             }

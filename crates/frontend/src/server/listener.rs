@@ -1,6 +1,6 @@
 //! Accepting connections.
 //!
-//! Owns: the listening socket and the tasks of its connections. Does not own: what a connection does.
+//! Owns: the listening sockets and the tasks of their connections. Does not own: what a connection does.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,27 +15,27 @@ use super::dispatch::Handlers;
 use super::metrics::ServerMetrics;
 use super::quiet::Quiet;
 use crate::config::ServerConfig;
+use crate::listeners::ListenerName;
 
 /// After an accept that failed for want of file descriptors or memory.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// A running listener.
-pub(crate) struct Listener {
-    address: SocketAddr,
+/// All listeners, running: what is limited is limited for their connections together.
+pub(crate) struct Listeners {
+    addresses: Vec<(ListenerName, SocketAddr)>,
     tasks: Tasks,
     shutdown_timeout: Duration,
 }
 
-impl Listener {
+impl Listeners {
     pub fn start(
-        socket: TcpListener,
+        sockets: Vec<(ListenerName, TcpListener)>,
         config: ServerConfig,
         handlers: Arc<Handlers>,
         metrics: ServerMetrics,
         fenced: CancellationToken,
         runtime: &Runtime,
     ) -> io::Result<Self> {
-        let address = socket.local_addr()?;
         let tasks = runtime.tasks.child("kafka");
         let stopping = tasks.token();
         let shutdown_timeout = config.shutdown_timeout.as_duration();
@@ -48,18 +48,22 @@ impl Listener {
             handlers,
             config,
         });
-        let accepting = accept(socket, shared, tasks.clone());
-        tasks.spawn("accept", Policy::FATAL_DRAIN, accepting);
+        let mut addresses = Vec::with_capacity(sockets.len());
+        for (name, socket) in sockets {
+            addresses.push((name.clone(), socket.local_addr()?));
+            let accepting = accept(name, socket, shared.clone(), tasks.clone());
+            tasks.spawn("accept", Policy::FATAL_DRAIN, accepting);
+        }
         Ok(Self {
-            address,
+            addresses,
             tasks,
             shutdown_timeout,
         })
     }
 
-    /// Where it listens: with the port that the system chose, if it was asked to.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Where they listen, with the ports that the system chose where it was asked to; the first listener first.
+    pub fn addresses(&self) -> &[(ListenerName, SocketAddr)] {
+        &self.addresses
     }
 
     /// Accepts nobody any more, answers the requests that have begun, closes all connections.
@@ -70,7 +74,7 @@ impl Listener {
     }
 }
 
-async fn accept(socket: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
+async fn accept(name: ListenerName, socket: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -78,10 +82,10 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
             accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => begin(stream, peer, &shared, &tasks),
+            Ok((stream, peer)) => begin(&name, stream, peer, &shared, &tasks),
             Err(error) => {
                 if let Some(left_out) = shared.quiet.admit() {
-                    tracing::warn!(%error, left_out, "can't accept a connection");
+                    tracing::warn!(listener = %name, %error, left_out, "can't accept a connection");
                 }
                 shared.handlers.clock().sleep(ACCEPT_RETRY).await;
             }
@@ -89,12 +93,12 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
     }
 }
 
-fn begin(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, tasks: &Tasks) {
+fn begin(name: &ListenerName, stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, tasks: &Tasks) {
     shared.metrics.accepted_connections.inc();
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "connection ended");
         return;
     }
-    let connection = Connection::new(shared.clone(), peer).run(stream);
+    let connection = Connection::new(shared.clone(), name.clone(), peer).run(stream);
     tasks.spawn("connection", Policy::LOGGED_DRAIN, connection);
 }

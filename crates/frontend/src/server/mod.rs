@@ -1,4 +1,4 @@
-//! The Kafka listener: connections, frames, and the order of requests on each.
+//! The Kafka listeners: connections, frames, and the order of requests on each.
 //!
 //! `listener` accepts, `connection` is one client's task, `frame` reads requests off its socket, `pipeline` says which
 //! of them may run at once, `dispatch` hands them to their handlers.
@@ -19,5 +19,5 @@ mod tests;
 
 pub(crate) use context::RequestContext;
 pub(crate) use dispatch::Handlers;
-pub(crate) use listener::Listener;
+pub(crate) use listener::Listeners;
 pub(crate) use metrics::ServerMetrics;

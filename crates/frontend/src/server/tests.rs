@@ -10,3 +10,4 @@ mod faults;
 mod group_admin;
 mod groups;
 mod leaders;
+mod listeners;

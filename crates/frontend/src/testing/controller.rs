@@ -189,17 +189,23 @@ impl FakeController {
 
     /// Another frontend, reached at `host`.
     pub fn add_frontend(&self, node: u32, state: NodeState, host: &str) {
+        self.add_frontend_with(node, state, &[("PLAINTEXT", host)]);
+    }
+
+    /// Another frontend, with these listeners and their hosts.
+    pub fn add_frontend_with(&self, node: u32, state: NodeState, listeners: &[(&str, &str)]) {
+        let endpoint = |(listener, host): &(&str, &str)| Endpoint {
+            listener: (*listener).to_owned(),
+            host: (*host).to_owned(),
+            port: 9093,
+        };
         let mut inner = self.inner.lock();
         let info = NodeInfo {
             node: NodeId(node),
             tier: Tier::Frontend,
             epoch: NodeEpoch(1),
             state,
-            endpoints: vec![Endpoint {
-                listener: "PLAINTEXT".to_owned(),
-                host: host.to_owned(),
-                port: 9093,
-            }],
+            endpoints: listeners.iter().map(endpoint).collect(),
             address: None,
             device: None,
         };

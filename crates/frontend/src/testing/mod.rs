@@ -22,6 +22,7 @@ pub(crate) use wal::FakeWal;
 
 use crate::config::Config;
 use crate::data::Data;
+use crate::listeners::ListenerName;
 use crate::partition::{Append, AppendError, Appended, Partition};
 use crate::session::Identity;
 
@@ -163,6 +164,11 @@ impl Fixture {
     }
 }
 
+/// The listener that clients of tests come through.
+pub(crate) fn listener() -> ListenerName {
+    ListenerName::new("PLAINTEXT")
+}
+
 /// The partition, as soon as it is open there.
 pub(crate) async fn opened_at(data: &Data, topic: TopicId, index: i32) -> Arc<Partition> {
     let wait = async {
@@ -188,13 +194,16 @@ async fn start_data(
     storage: &Arc<dyn ObjectStorage>,
     runtime: &Runtime,
 ) -> Data {
+    let listeners = config.all_listeners().expect("good ones");
+    let endpoints = (9092..).zip(listeners).map(|(port, each)| Endpoint {
+        listener: each.name.to_owned(),
+        host: "localhost".to_owned(),
+        port,
+    });
+    let endpoints = endpoints.collect();
     let identity = Identity {
         node: NodeId(node),
-        endpoints: vec![Endpoint {
-            listener: "PLAINTEXT".to_owned(),
-            host: "localhost".to_owned(),
-            port: 9092,
-        }],
+        endpoints,
         address: None,
     };
     let controller = Controller::of(Arc::new(controller.clone()));

@@ -23,7 +23,7 @@ impl Server {
         config.server.listen = "127.0.0.1:0".to_owned();
         config.groups.offsets_topic_partitions = 3;
         config.groups.initial_rebalance_delay = tailwater_runtime::config::Millis(20);
-        let bound = bind(&config.server).await.unwrap();
+        let bound = bind(&config).await.unwrap();
         let fixture = Fixture::with(config).await;
         let protocol = Protocol::start(bound, &fixture.data).unwrap();
         Self { fixture, protocol }
@@ -32,7 +32,7 @@ impl Server {
     /// The process dies and another takes its place.
     pub async fn restart(mut self) -> Self {
         self.fixture.restart().await;
-        let bound = bind(&self.fixture.data.config.server).await.unwrap();
+        let bound = bind(&self.fixture.data.config).await.unwrap();
         let protocol = Protocol::start(bound, &self.fixture.data).unwrap();
         Self {
             fixture: self.fixture,
@@ -41,8 +41,14 @@ impl Server {
     }
 
     pub async fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.protocol.address()).await.unwrap();
-        Client { stream, next_id: 1 }
+        self.connect_to(0).await
+    }
+
+    /// Through a listener, the first being 0.
+    pub async fn connect_to(&self, listener: usize) -> Client {
+        let (_, address) = self.protocol.addresses()[listener];
+        let stream = TcpStream::connect(address).await.unwrap();
+        Client::of(stream)
     }
 }
 
@@ -52,6 +58,10 @@ pub struct Client {
 }
 
 impl Client {
+    pub fn of(stream: TcpStream) -> Self {
+        Self { stream, next_id: 1 }
+    }
+
     pub async fn ask<R: RequestMessage>(&mut self, version: i16, request: &R) -> R::Response {
         let id = self.send(version, request).await;
         self.receive::<R>(id, version).await
