@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use tailwater_runtime::Clock;
+use tailwater_runtime::{Clock, Policy, Runtime};
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
@@ -34,6 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(crate) struct Peer {
     name: Arc<str>,
+    address: Arc<str>,
     channel: Channel,
     clock: Clock,
 }
@@ -57,9 +58,26 @@ impl Peer {
             .connect_lazy();
         Ok(Self {
             name: format!("{what} at {address}").into(),
+            address: address.into(),
             channel,
             clock,
         })
+    }
+
+    /// Says once, in the background, that the host's name doesn't resolve, if so: a wrong name is soon found then, and one that
+    /// is merely early is no failure.
+    pub fn warn_if_unresolved(self, runtime: &Runtime) -> Self {
+        let (address, name) = (self.address.clone(), self.name.clone());
+        runtime.tasks.spawn("resolve", Policy::LOGGED_ABORT, async move {
+            if let Err(error) = tokio::net::lookup_host(&*address).await {
+                tracing::warn!(
+                    peer = &*name,
+                    %error,
+                    "the name doesn't resolve yet: it is looked up again for each attempt to connect"
+                );
+            }
+        });
+        self
     }
 
     /// Whom and where, for messages.

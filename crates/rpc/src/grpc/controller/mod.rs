@@ -46,7 +46,7 @@ impl ControllerClient {
     /// [`Error::Invalid`] for a text of another form.
     pub fn new(address: &str, runtime: Runtime) -> Result<Self> {
         Ok(Self {
-            peer: Peer::new("controller", address, runtime.clock.clone())?,
+            peer: Peer::new("controller", address, runtime.clock.clone())?.warn_if_unresolved(&runtime),
             deadline: DEADLINE,
             runtime,
         })

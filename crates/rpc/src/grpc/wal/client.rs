@@ -57,7 +57,7 @@ impl WalClient {
     /// # Errors
     /// [`Error::Invalid`] for a text that isn't HOST:PORT.
     pub fn new(address: &str, runtime: Runtime) -> Result<Self> {
-        let peer = Peer::new("the WAL node", address, runtime.clock.clone())?;
+        let peer = Peer::new("the WAL node", address, runtime.clock.clone())?.warn_if_unresolved(&runtime);
         let unary = proto::wal_client::WalClient::new(peer.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         Ok(Self { peer, unary, runtime })
     }
