@@ -55,6 +55,17 @@ def selects(selector: dict, labels: dict) -> bool:
     return all(labels.get(key) == value for key, value in selector.items())
 
 
+def labels_of_pods(workload: dict) -> list[dict]:
+    """What Services select by: a StatefulSet's pods have their own names as a label too."""
+    name, labels = workload["metadata"]["name"], workload["spec"]["template"]["metadata"]["labels"]
+    if workload["kind"] != "StatefulSet":
+        return [labels]
+    return [
+        {**labels, "statefulset.kubernetes.io/pod-name": f"{name}-{number}"}
+        for number in range(workload["spec"]["replicas"])
+    ]
+
+
 def consistent(where: str, objects: list[dict]) -> None:
     """What schemas don't see: names that refer to each other, and what every pod must have."""
     names = {(each["kind"], each["metadata"]["name"]) for each in objects}
@@ -66,9 +77,9 @@ def consistent(where: str, objects: list[dict]) -> None:
         kind, name, spec = each["kind"], each["metadata"]["name"], each.get("spec", {})
         if kind == "Service":
             ports = [
-                {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
-                for pod in pods.values()
-                if selects(spec["selector"], pod["metadata"]["labels"])
+                {port["name"] for port in pods[workload["metadata"]["name"]]["spec"]["containers"][0]["ports"]}
+                for workload in workloads(objects)
+                if any(selects(spec["selector"], labels) for labels in labels_of_pods(workload))
             ]
             expect(len(ports) == 1, f"{where}: Service {name} selects {len(ports)} workloads")
             wanted = {port["targetPort"] for port in spec["ports"]}
@@ -160,9 +171,27 @@ def compose_parses() -> None:
         if service.get("command", [""])[0] == "frontend"
     }
     expect(advertised <= set(published), f"compose: advertised {advertised}, published {published}")
+    for name, service in services.items():
+        for listener, (listen, advertise) in further_listeners(service.get("environment", {})).items():
+            # Not published: for other containers, which find it by its service's name.
+            expect(advertise == f"{name}:{port(listen)}", f"compose: {name}: {listener} is advertised as {advertise}")
     started = [service["command"][0] for service in services.values() if "command" in service]
     counts = {role: started.count(role) for role in ROLES}
     expect(counts == {"controller": 1, "wal": 3, "frontend": 2, "compactor": 1}, f"compose: {counts}")
+
+
+FURTHER = re.compile(r"TAILWATER_FRONTEND__LISTENERS__([A-Z]+)__(LISTEN|ADVERTISE)")
+
+
+def further_listeners(environment: dict) -> dict[str, tuple[str, str]]:
+    """What each listener beside the first listens on and advertises; both must be said where pods or containers are."""
+    found = {}
+    for name, address in environment.items():
+        if match := FURTHER.fullmatch(name):
+            found.setdefault(match[1], {})[match[2]] = address
+    for name, addresses in found.items():
+        expect(set(addresses) == {"LISTEN", "ADVERTISE"}, f"listener {name} has only {addresses}")
+    return {name: (each.get("LISTEN", ":0"), each.get("ADVERTISE", ":0")) for name, each in found.items()}
 
 
 # Settings that a place may have beside deploy/local/cluster's: there, the address listened on is the one to call.
@@ -217,7 +246,8 @@ def one_source(binary: str) -> None:
         settings = {name for name in process.environment if name.startswith("TAILWATER_")}
         missing = set(model.environment) - FROM_THE_NAME - settings
         expect(not missing, f"{where}: the local cluster sets {sorted(missing)} too")
-        extra = settings - set(model.environment) - ADVERTISED.get(role, set())
+        further = {name for name in settings if role == "frontend" and FURTHER.fullmatch(name)}
+        extra = settings - set(model.environment) - ADVERTISED.get(role, set()) - further
         expect(not extra, f"{where}: the local cluster doesn't set {sorted(extra)}")
         expect(ADVERTISED.get(role, set()) <= settings, f"{where}: a wildcard is no address to call")
         others = set(process.environment) - settings - DOWNWARD
@@ -236,13 +266,20 @@ def one_source(binary: str) -> None:
         except ValueError as error:
             faults.append(f"{where}: {error}")
             continue
-        for name, key in LISTENS[role].items():
+        # A port is called as its listener is.
+        listeners = further_listeners(process.environment)
+        listens = LISTENS[role] | {name.lower(): f"frontend.listeners.{name}.listen" for name in listeners}
+        for name, key in listens.items():
             number = port(value(known, key))
-            expect(number == port(value(defaults, key)), f"{where}: {key} is {number}, not the usual port")
+            if name in LISTENS[role]:
+                expect(number == port(value(defaults, key)), f"{where}: {key} is {number}, not the usual port")
             if process.ports:
                 expect(process.ports.get(name) == number, f"{where}: port {name} isn't {key}'s {number}")
         if process.ports:
-            expect(set(process.ports) == set(LISTENS[role]), f"{where}: ports {process.ports}")
+            expect(set(process.ports) == set(listens), f"{where}: ports {process.ports}")
+        for name, (_, advertise) in listeners.items():
+            told = value(known, f"frontend.listeners.{name}.advertise")
+            expect(told == advertise, f"{where}: listener {name} advertises {told}, not {advertise}")
         if role in ADVERTISED:
             (advertised,) = ADVERTISED[role]
             key = advertised.removeprefix("TAILWATER_").lower().replace("__", ".")
@@ -294,6 +331,15 @@ def reachable(where: str, objects: list[dict], processes: list) -> None:
                 services[service].get("clusterIP") == "None", f"{process.where}: Service {service} gives pods no names"
             )
             expect(services[service].get("publishNotReadyAddresses"), f"{process.where}: not found while not ready")
+        for name, (listen, advertise) in further_listeners(process.environment).items():
+            # Each pod is reached from outside by itself, at the port that it advertises.
+            for labels in labels_of_pods(sets[process.role]):
+                selector = {"statefulset.kubernetes.io/pod-name": labels["statefulset.kubernetes.io/pod-name"]}
+                leads = [each for each in services.values() if each["selector"] == selector]
+                to = {(each["port"], each["targetPort"]) for service in leads for each in service["ports"]}
+                expect(to == {(port(advertise), name.lower())}, f"{process.where}: {selector} is reached at {to}")
+            pod = f"{sets[process.role]['metadata']['name']}-0"
+            expect(advertise.startswith(f"{pod}."), f"{process.where}: every pod advertises {advertise}")
     wal = sets["wal"]
     (claim,) = wal["spec"]["volumeClaimTemplates"]
     size = size_of(claim["spec"]["resources"]["requests"]["storage"])

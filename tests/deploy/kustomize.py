@@ -47,7 +47,7 @@ def render(folder: Path) -> list[dict]:
     for generator in kustomization.get("secretGenerator", []):
         generate("Secret", "stringData", generator, folder, objects)
     for patch in kustomization.get("patches", []):
-        lay_over(load(folder / patch["path"]), patch["target"]["kind"], objects)
+        apply(load(folder / patch["path"]), patch["target"], objects)
     for image in kustomization.get("images", []):
         set_image(image, objects)
     for replicas in kustomization.get("replicas", []):
@@ -88,13 +88,35 @@ def generate(kind: str, field: str, generator: dict, folder: Path, objects: list
         objects.append({"apiVersion": "v1", "kind": kind, "metadata": {"name": generator["name"]}, field: data})
 
 
-def lay_over(patch: dict, kinds: str, objects: list[dict]) -> None:
-    patch = {key: value for key, value in patch.items() if key not in ("apiVersion", "kind", "metadata")}
-    targets = [each for each in objects if re.fullmatch(kinds, each["kind"])]
+def apply(patch: dict | list, target: dict, objects: list[dict]) -> None:
+    """Lays a strategic merge over what the target names, or adds what a list of JSON 6902 operations adds."""
+    unknown = set(target) - {"kind", "name"}
+    if unknown:
+        raise ValueError(f"{sorted(unknown)} of a patch's target isn't known here: extend kustomize.py")
+    targets = [
+        each
+        for each in objects
+        if re.fullmatch(target["kind"], each["kind"]) and re.fullmatch(target.get("name", ".*"), each["metadata"]["name"])
+    ]
     if not targets:
-        raise ValueError(f"a patch for {kinds} meets nothing")
+        raise ValueError(f"a patch for {target} meets nothing")
     for each in targets:
-        merge(each, copy.deepcopy(patch))
+        if isinstance(patch, list):
+            for operation in patch:
+                add(each, copy.deepcopy(operation))
+        else:
+            laid = {key: value for key, value in patch.items() if key not in ("apiVersion", "kind", "metadata")}
+            merge(each, copy.deepcopy(laid))
+
+
+def add(into: dict, operation: dict) -> None:
+    """Appends to the list that a JSON 6902 operation names; other operations aren't needed so far."""
+    *path, last = operation["path"].removeprefix("/").split("/")
+    if operation["op"] != "add" or last != "-":
+        raise ValueError(f"{operation['op']} {operation['path']} isn't known here: extend kustomize.py")
+    for part in path:
+        into = into[int(part)] if isinstance(into, list) else into[part]
+    into.append(operation["value"])
 
 
 def merge(into: dict, patch: dict) -> None:

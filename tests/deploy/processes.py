@@ -98,7 +98,7 @@ def compose() -> list[Process]:
 
 
 def kubernetes_folders() -> list[Path]:
-    return [DEPLOY / "kubernetes" / "base", DEPLOY / "kubernetes" / "example"]
+    return [DEPLOY / "kubernetes" / name for name in ("base", "example", "external")]
 
 
 def kubernetes(folder: Path) -> list[Process]:
