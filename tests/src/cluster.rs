@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::server::listener;
 use crate::{Metrics, Server, get, repository};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -104,6 +105,15 @@ impl Cluster {
     pub fn kafka(&self, frontend: usize) -> SocketAddr {
         let address = self.bootstrap.split(',').nth(frontend - 1);
         address.expect("a frontend of the cluster").parse().expect("an address")
+    }
+
+    /// The address of a frontend's further listener, as its ready line told it.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn listener(&self, frontend: usize, name: &str) -> SocketAddr {
+        let file = self.folder.path().join("run").join(format!("frontend-{frontend}.out"));
+        listener(&std::fs::read_to_string(file).expect("a frontend of the cluster"), name)
     }
 
     /// # Panics

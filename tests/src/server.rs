@@ -28,6 +28,9 @@ pub struct Server {
     http: SocketAddr,
     log: Log,
     allowed: Vec<&'static str>,
+    /// A command that the server's is the arguments of.
+    wrapper: Vec<&'static str>,
+    ready: String,
     process: Option<Process>,
 }
 
@@ -43,6 +46,8 @@ impl Server {
             http: (Ipv4Addr::LOCALHOST, free_port()).into(),
             log: Log::default(),
             allowed: Vec::new(),
+            wrapper: Vec::new(),
+            ready: String::new(),
             process: None,
         }
     }
@@ -67,6 +72,13 @@ impl Server {
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Started by a command that gets the server's as its arguments, and that becomes it (`exec`).
+    #[must_use]
+    pub fn under(mut self, wrapper: &[&'static str]) -> Self {
+        self.wrapper = wrapper.to_vec();
         self
     }
 
@@ -99,6 +111,14 @@ impl Server {
         self.http
     }
 
+    /// The address of a further listener, as the ready line told it.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        listener(&self.ready, name)
+    }
+
     pub fn bootstrap(&self) -> String {
         self.kafka.to_string()
     }
@@ -110,7 +130,14 @@ impl Server {
     pub fn command(&self) -> Command {
         let file = self.folder.path().join("tailwater.toml");
         std::fs::write(&file, &self.config).expect("the configuration file is written");
-        let mut command = Command::new(&self.binary);
+        let mut command = match &self.wrapper[..] {
+            [] => Command::new(&self.binary),
+            [first, others @ ..] => {
+                let mut command = Command::new(first);
+                command.args(others).arg(&self.binary);
+                command
+            }
+        };
         command
             .arg("standalone")
             .arg("--data-dir")
@@ -151,7 +178,15 @@ impl Server {
                 self.log_tail(40)
             );
         };
-        assert_eq!(ready, format!("ready: kafka {} http {}", self.kafka, self.http));
+        let (first, last) = (format!("ready: kafka {}", self.kafka), format!(" http {}", self.http));
+        let further = ready.strip_prefix(&first).and_then(|rest| rest.strip_suffix(&last));
+        let expected = if self.config.contains("[frontend.listeners.") {
+            further
+        } else {
+            further.filter(|rest| rest.is_empty())
+        };
+        assert!(expected.is_some(), "{ready}");
+        self.ready = ready;
         self.process = Some(process);
         took
     }
@@ -236,6 +271,16 @@ impl Drop for Server {
             eprintln!("the end of the server's log:\n{}", self.log_tail(60));
         }
     }
+}
+
+/// The address behind a name in a ready line.
+///
+/// # Panics
+/// If there is none.
+pub(crate) fn listener(ready: &str, name: &str) -> SocketAddr {
+    let mut words = ready.split_whitespace().skip_while(|word| *word != name).skip(1);
+    let address = words.next().unwrap_or_else(|| panic!("no {name} in {ready:?}"));
+    address.parse().expect("an address")
 }
 
 /// A port that nobody listens on now. Below the range from which the kernel gives out ports by itself, and from a part

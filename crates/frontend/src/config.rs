@@ -63,6 +63,14 @@ pub struct ServerConfig {
     pub max_pipelined_requests: usize,
     /// Their bytes: with these on their way, the next request of the connection isn't begun.
     pub max_pipelined_bytes: ByteSize,
+    /// Connections that all clients together may have, at all listeners (Kafka's `max.connections`); one more is closed at
+    /// once. 0: as many as open files allow, but for those that `node.reserved_files` keeps.
+    pub max_connections: usize,
+    /// Connections that clients of one address may have (Kafka's `max.connections.per.ip`); 0: no limit.
+    pub max_connections_per_ip: usize,
+    /// A connection without a request for so long is closed (Kafka's `connections.max.idle.ms`); one that waits for an
+    /// answer isn't idle. 0: never.
+    pub idle_timeout: Millis,
     /// A request that has begun to arrive and of which nothing more comes for so long, or an answer of which the client
     /// takes nothing more, closes its connection: others may be waiting for the memory that it holds.
     pub stall_timeout: Millis,
@@ -80,6 +88,9 @@ impl Default for ServerConfig {
             request_memory: ByteSize::mib(256),
             max_pipelined_requests: 32,
             max_pipelined_bytes: ByteSize::mib(32),
+            max_connections: 0,
+            max_connections_per_ip: 0,
+            idle_timeout: Millis::seconds(600),
             stall_timeout: Millis::seconds(30),
             shutdown_timeout: Millis::seconds(5),
         }

@@ -46,6 +46,9 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Threads that run tasks; 0: as many as there are cores.
     pub worker_threads: usize,
+    /// Open files that Kafka clients' connections leave to the process itself: its devices, metadata and objects, and the
+    /// other tiers'. At most half of all.
+    pub reserved_files: u64,
     /// How long what is left of the process may take to end, once its tier has stopped within its own limits.
     pub stop_timeout: Millis,
 }
@@ -56,6 +59,7 @@ impl Default for NodeConfig {
             id: None,
             data_dir: PathBuf::from("data"),
             worker_threads: 0,
+            reserved_files: 256,
             stop_timeout: Millis::seconds(20),
         }
     }
@@ -206,10 +210,34 @@ impl Config {
         Ok(())
     }
 
+    /// Lets clients have no more connections than `open_files`, the process's limit, has room for beside what is reserved.
+    pub fn limit_connections(&mut self, open_files: u64) {
+        let room = room_for_connections(open_files, self.node.reserved_files);
+        let limit = &mut self.frontend.server.max_connections;
+        if *limit > room {
+            tracing::warn!(
+                max_connections = *limit,
+                open_files,
+                reserved = self.node.reserved_files,
+                taken = room,
+                "frontend.server.max_connections is more than the limit of open files (ulimit -n) has room for"
+            );
+        }
+        if *limit == 0 || *limit > room {
+            *limit = room;
+        }
+    }
+
     /// As a configuration file.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("every setting has a TOML form")
     }
+}
+
+/// Connections that `open_files` have room for. At least half of them are clients', so that a low limit leaves both something.
+fn room_for_connections(open_files: u64, reserved: u64) -> usize {
+    let room = open_files.saturating_sub(reserved.min(open_files / 2));
+    usize::try_from(room).unwrap_or(usize::MAX).max(1)
 }
 
 /// Fills in what clients are told where `listen` is every address of the host and `setting` says nothing.
@@ -340,6 +368,22 @@ mod tests {
         assert_eq!(advertised("[::]:9092", ""), by_name);
         assert_eq!(advertised("0.0.0.0:9092", "broker:1"), "broker:1");
         assert_eq!(advertised("127.0.0.1:9092", ""), "");
+    }
+
+    /// Clients get what open files leave beside the reserve, or what is set, if that is less; of few files they get half.
+    #[test]
+    fn connections_leave_files_to_the_process() {
+        let limited = |set: usize, open_files: u64| {
+            let mut config = Config::default();
+            config.frontend.server.max_connections = set;
+            config.limit_connections(open_files);
+            config.frontend.server.max_connections
+        };
+        assert_eq!(limited(0, 1024), 768);
+        assert_eq!(limited(500, 1024), 500);
+        assert_eq!(limited(5000, 1024), 768);
+        assert_eq!(limited(0, 100), 50);
+        assert_eq!(limited(0, 1), 1);
     }
 
     /// A further listener on a wildcard is advertised by name too, and the first one's name is in capitals.

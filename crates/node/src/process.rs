@@ -104,13 +104,32 @@ fn open_files() -> Option<f64> {
 
 #[allow(clippy::cast_precision_loss, reason = "metrics are floating point")]
 fn max_files() -> Option<f64> {
-    let mut limit = libc::rlimit {
+    file_limits().map(|limits| limits.rlim_cur as f64)
+}
+
+fn file_limits() -> Option<libc::rlimit> {
+    let mut limits = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: the pointer is to a struct of the kind that the call fills.
-    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    (result == 0).then_some(limit.rlim_cur as f64)
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limits) };
+    (result == 0).then_some(limits)
+}
+
+/// Raises the limit of open files to what the process may have at most, and answers the limit that holds then; `None` if the
+/// system doesn't say.
+pub fn raise_open_files() -> Option<u64> {
+    let limits = file_limits()?;
+    let raised = libc::rlimit {
+        rlim_cur: limits.rlim_max,
+        ..limits
+    };
+    // SAFETY: the pointer is to a struct of the kind that the call reads.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) };
+    let limit = if result == 0 { raised.rlim_cur } else { limits.rlim_cur };
+    tracing::info!(before = limits.rlim_cur, now = limit, "open files may be so many");
+    Some(limit)
 }
 
 #[cfg(test)]
@@ -127,6 +146,14 @@ mod tests {
         assert!(refusal.contains("in use by another process"), "{refusal}");
         drop(first);
         DataDirLock::take(&data_dir).unwrap();
+    }
+
+    /// The limit of open files is as high as it may be, once it has been raised.
+    #[test]
+    fn open_files_are_raised_to_the_most_there_may_be() {
+        let raised = raise_open_files().unwrap();
+        let limits = file_limits().unwrap();
+        assert_eq!((raised, raised), (limits.rlim_cur, limits.rlim_max));
     }
 
     /// All four can be read here, and are plausible.

@@ -38,6 +38,11 @@ impl Role {
         matches!(self, Self::Standalone | Self::Frontend | Self::Compactor)
     }
 
+    /// Whether Kafka clients connect to it.
+    pub fn serves_clients(self) -> bool {
+        matches!(self, Self::Standalone | Self::Frontend)
+    }
+
     /// Whether it keeps something in its data directory.
     pub fn keeps_data(self) -> bool {
         matches!(self, Self::Standalone | Self::Controller | Self::Wal)

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::http::{self, Readiness};
-use crate::process::DataDirLock;
+use crate::process::{self, DataDirLock};
 use crate::role::Role;
 use crate::{standalone, tiers};
 
@@ -48,11 +48,17 @@ pub fn run(role: Role, config: Config) -> Result<ExitCode> {
     ended
 }
 
-async fn serve(role: Role, config: Config) -> Result<ExitCode> {
+async fn serve(role: Role, mut config: Config) -> Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be handled")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be handled")?;
     let data_dir = &config.node.data_dir;
     let _lock = role.keeps_data().then(|| DataDirLock::take(data_dir)).transpose()?;
+    let open_files = process::raise_open_files();
+    if role.serves_clients()
+        && let Some(open_files) = open_files
+    {
+        config.limit_connections(open_files);
+    }
     let runtime = Runtime {
         clock: Clock::system(),
         random: Random::system(),

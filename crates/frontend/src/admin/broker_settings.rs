@@ -65,6 +65,8 @@ const OTHERS: &[BrokerSetting] = &[
     dynamic(AUTO_CREATE_TOPICS, Some("true"), Values::Bool,
         "Whether a topic is made when a client asks for its metadata."),
     fixed("broker.id", Some("-1"), INT, "This node's number."),
+    fixed("connections.max.idle.ms", Some("600000"), Values::Long { min: i64::MIN },
+        "A connection without a request for so long is closed; -1: never."),
     fixed("default.replication.factor", Some("1"), Values::Int { min: 1, max: i32::MAX },
         "Replicas of a topic that is made without a number; partitions have one, and copies are the WAL's."),
     fixed("delete.topic.enable", Some("true"), Values::Bool, "Whether topics can be deleted."),
@@ -76,6 +78,10 @@ const OTHERS: &[BrokerSetting] = &[
     fixed("group.max.size", Some("2147483647"), COUNT, "Members that one group may have."),
     fixed("group.min.session.timeout.ms", Some("6000"), INT, "The shortest session that a member may ask for."),
     fixed("listeners", None, Values::List, "The addresses that are listened on."),
+    fixed("max.connections", Some("2147483647"), Values::Int { min: 0, max: i32::MAX },
+        "Connections that all clients together may have."),
+    fixed("max.connections.per.ip", Some("2147483647"), Values::Int { min: 0, max: i32::MAX },
+        "Connections that clients of one address may have."),
     fixed("node.id", None, INT, "This node's number."),
     dynamic(NUM_PARTITIONS, Some("1"), COUNT, "Partitions of a topic that is made without a number."),
     fixed("offset.metadata.max.bytes", Some("4096"), INT, "The most characters of an offset's metadata."),
@@ -112,6 +118,15 @@ impl FixedSettings {
             let each = listeners.iter().map(|one| format!("{}://{}", one.name, address(one)));
             each.collect::<Vec<_>>().join(",")
         };
+        let idle = match server.idle_timeout.0 {
+            0 => "-1".to_owned(),
+            ms => ms.to_string(),
+        };
+        // No limit is Kafka's largest number.
+        let connections = |limit: usize| match i32::try_from(limit) {
+            Ok(limit @ 1..) => limit.to_string(),
+            _ => i32::MAX.to_string(),
+        };
         let values = [
             (
                 "advertised.listeners",
@@ -122,6 +137,7 @@ impl FixedSettings {
             ),
             (AUTO_CREATE_TOPICS, topics.auto_create.to_string()),
             ("broker.id", node.to_string()),
+            ("connections.max.idle.ms", idle),
             ("fetch.max.bytes", config.fetch.max_bytes.0.to_string()),
             (
                 "group.initial.rebalance.delay.ms",
@@ -131,6 +147,8 @@ impl FixedSettings {
             ("group.max.size", groups.max_size.to_string()),
             ("group.min.session.timeout.ms", groups.min_session_timeout.0.to_string()),
             ("listeners", list(|one| one.listen.to_owned())),
+            ("max.connections", connections(server.max_connections)),
+            ("max.connections.per.ip", connections(server.max_connections_per_ip)),
             ("node.id", node.to_string()),
             (NUM_PARTITIONS, topics.partitions.to_string()),
             (

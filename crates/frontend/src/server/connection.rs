@@ -6,6 +6,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use super::admission::Admission;
 use super::api_versions;
 use super::context::RequestContext;
 use super::dispatch::Handlers;
@@ -27,13 +29,21 @@ use super::quiet::Quiet;
 use crate::config::ServerConfig;
 use crate::listeners::ListenerName;
 
+/// A connection that was found not to be idle is looked at again after so long, or later.
+const IDLE_LOOK: Duration = Duration::from_millis(10);
+
 /// What all connections share.
 pub(super) struct Shared {
     pub config: ServerConfig,
     pub handlers: Arc<Handlers>,
     pub memory: ByteSemaphore,
     pub metrics: ServerMetrics,
+    /// About what clients send.
     pub quiet: Quiet,
+    /// About connections that can't be accepted, and about those that limits stand against.
+    pub quiet_accepts: Quiet,
+    pub quiet_limits: Quiet,
+    pub admission: Admission,
     /// No new requests: those that have begun are answered, then connections close.
     pub stopping: CancellationToken,
     /// This node is fenced: nobody is answered any more.
@@ -77,6 +87,7 @@ struct Waiting {
 
 pub(super) struct Connection {
     shared: Arc<Shared>,
+    listener: ListenerName,
     peer: SocketAddr,
     reader: FrameReader,
     pipeline: Pipeline,
@@ -88,7 +99,6 @@ impl Connection {
         let config = &shared.config;
         let reader = FrameReader::new(
             config.max_request.as_usize(),
-    listener: ListenerName,
             shared.memory.clone(),
             shared.handlers.clock().clone(),
             config.stall_timeout.as_duration(),
@@ -96,6 +106,7 @@ impl Connection {
         let pipeline = Pipeline::new(config.max_pipelined_requests, config.max_pipelined_bytes.0);
         Self {
             shared,
+            listener,
             peer,
             reader,
             pipeline,
@@ -107,7 +118,6 @@ impl Connection {
     pub async fn run(mut self, mut stream: TcpStream) {
         self.shared.metrics.connections.inc();
         let (mut read, mut write) = stream.split();
-            listener,
         let fenced = self.shared.fenced.clone();
         let ended = tokio::select! {
             biased;
@@ -134,13 +144,20 @@ impl Connection {
 
     async fn serve(&mut self, read: &mut ReadHalf<'_>, write: &mut WriteHalf<'_>) -> Result<(), Closed> {
         let stopping = self.shared.stopping.clone();
+        let (clock, idle_timeout) = (
+            self.shared.handlers.clock().clone(),
+            self.shared.config.idle_timeout.as_duration(),
+        );
         let mut is_open = true;
+        let mut last_used = clock.now();
+        // One timer a connection, not one a request: it looks again when it goes off too early.
+        let mut idle = pin!(clock.sleep(idle_timeout));
         loop {
             self.begin_next()?;
             tokio::select! {
                 biased;
                 finished = self.pipeline.finished(), if !self.pipeline.is_empty() => {
-                    answer(&self.shared, finished, write).await?;
+                    last_used = answer(&self.shared, finished, write).await?;
                 }
                 () = stopping.cancelled(), if is_open => {
                     is_open = false;
@@ -148,13 +165,34 @@ impl Connection {
                 }
                 received = self.reader.next(read), if is_open && self.next.is_none() => {
                     match received? {
-                        Some(received) => self.next = Some(self.decode_header(received)?),
+                        Some(received) => {
+                            let waiting = self.decode_header(received)?;
+                            last_used = waiting.received_at;
+                            self.next = Some(waiting);
+                        }
+                        // A client that is gone doesn't wait for records to come.
+                        None if self.pipeline.only_reads() => return Ok(()),
                         None => is_open = false,
                     }
+                }
+                () = &mut idle, if is_open && !idle_timeout.is_zero() => {
+                    let unused = clock.now() - last_used;
+                    if unused >= idle_timeout && self.is_idle() {
+                        self.shared.metrics.idle_connections.inc();
+                        tracing::debug!(peer = %self.peer, ?unused, "an idle connection is closed");
+                        return Ok(());
+                    }
+                    let rest = idle_timeout.checked_sub(unused).unwrap_or(idle_timeout);
+                    idle.set(clock.sleep(rest.max(IDLE_LOOK)));
                 }
                 else => return Ok(()),
             }
         }
+    }
+
+    /// Whether the client has nothing under way: one that waits for an answer isn't idle.
+    fn is_idle(&self) -> bool {
+        self.pipeline.is_empty() && self.next.is_none() && self.reader.is_idle()
     }
 
     fn decode_header(&self, received: Received) -> Result<Waiting, Closed> {
@@ -217,6 +255,7 @@ impl Connection {
             version,
             client_id,
             peer: self.peer,
+            listener: self.listener.clone(),
         };
         Ok(self
             .shared
@@ -226,7 +265,8 @@ impl Connection {
     }
 }
 
-async fn answer(shared: &Shared, finished: Finished, write: &mut WriteHalf<'_>) -> Result<(), Closed> {
+/// Answers when the answer had been written.
+async fn answer(shared: &Shared, finished: Finished, write: &mut WriteHalf<'_>) -> Result<Instant, Closed> {
     let Finished {
         api,
         began_at,
@@ -243,8 +283,9 @@ async fn answer(shared: &Shared, finished: Finished, write: &mut WriteHalf<'_>) 
         Answer::Close => return Err(Closed::NoAnswer),
     }
     drop(permit);
-    shared.metrics.answered(api, shared.handlers.clock().now() - began_at);
-    Ok(())
+    let now = shared.handlers.clock().now();
+    shared.metrics.answered(api, now - began_at);
+    Ok(now)
 }
 
 /// Writes until the client has stopped taking it for too long: others may be waiting for the memory that it takes.
@@ -256,7 +297,6 @@ async fn write_whole(shared: &Shared, mut frame: Frame, write: &mut WriteHalf<'_
             Ok(Ok(_written)) => {}
             Ok(Err(error)) => return Err(Closed::Write(error)),
             Err(_elapsed) => {
-            listener: self.listener.clone(),
                 let unsent_bytes = frame.remaining();
                 return Err(Closed::Stalled { unsent_bytes, after });
             }

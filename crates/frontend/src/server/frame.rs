@@ -66,6 +66,11 @@ impl FrameReader {
         }
     }
 
+    /// Whether no request has begun to arrive: one that has is the stall timeout's, or waits for memory.
+    pub fn is_idle(&self) -> bool {
+        self.buffer.len() < LENGTH_BYTES
+    }
+
     /// The next request; `None` at the connection's end. Cancellation-safe.
     pub async fn next(&mut self, socket: &mut ReadHalf<'_>) -> Result<Option<Received>, FrameError> {
         loop {

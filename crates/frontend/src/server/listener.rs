@@ -1,15 +1,17 @@
 //! Accepting connections.
 //!
-//! Owns: the listening sockets and the tasks of their connections. Does not own: what a connection does.
+//! Owns: the listening sockets and the tasks of their connections, and that want of file descriptors keeps only new clients
+//! waiting, without spinning. Does not own: what a connection does, who is refused (`admission`).
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailwater_runtime::{ByteSemaphore, CancellationToken, Policy, Runtime, Tasks};
+use tailwater_runtime::{Backoff, ByteSemaphore, CancellationToken, Policy, Runtime, Tasks};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::admission::{Admission, Limits};
 use super::connection::{Connection, Shared};
 use super::dispatch::Handlers;
 use super::metrics::ServerMetrics;
@@ -17,8 +19,11 @@ use super::quiet::Quiet;
 use crate::config::ServerConfig;
 use crate::listeners::ListenerName;
 
-/// After an accept that failed for want of file descriptors or memory.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// After an accept that failed for want of file descriptors or memory, unless a connection is closed before.
+const ACCEPT_RETRY_FIRST: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_MAX: Duration = Duration::from_secs(1);
+/// One line a period about connections that can't be, or aren't, taken.
+const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 /// All listeners, running: what is limited is limited for their connections together.
 pub(crate) struct Listeners {
@@ -43,6 +48,12 @@ impl Listeners {
             memory: ByteSemaphore::new("kafka_requests", config.request_memory.0, &runtime.metrics),
             metrics,
             quiet: Quiet::new(runtime.clock.clone()),
+            quiet_accepts: Quiet::once_in(LOG_PERIOD, runtime.clock.clone()),
+            quiet_limits: Quiet::once_in(LOG_PERIOD, runtime.clock.clone()),
+            admission: Admission::new(Limits {
+                all: config.max_connections,
+                per_ip: config.max_connections_per_ip,
+            }),
             stopping,
             fenced,
             handlers,
@@ -51,7 +62,8 @@ impl Listeners {
         let mut addresses = Vec::with_capacity(sockets.len());
         for (name, socket) in sockets {
             addresses.push((name.clone(), socket.local_addr()?));
-            let accepting = accept(name, socket, shared.clone(), tasks.clone());
+            let retry = runtime.backoff(ACCEPT_RETRY_FIRST, ACCEPT_RETRY_MAX);
+            let accepting = accept(name, socket, shared.clone(), tasks.clone(), retry);
             tasks.spawn("accept", Policy::FATAL_DRAIN, accepting);
         }
         Ok(Self {
@@ -74,7 +86,7 @@ impl Listeners {
     }
 }
 
-async fn accept(name: ListenerName, socket: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
+async fn accept(name: ListenerName, socket: TcpListener, shared: Arc<Shared>, tasks: Tasks, mut retry: Backoff) {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -82,12 +94,30 @@ async fn accept(name: ListenerName, socket: TcpListener, shared: Arc<Shared>, ta
             accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => begin(&name, stream, peer, &shared, &tasks),
-            Err(error) => {
-                if let Some(left_out) = shared.quiet.admit() {
-                    tracing::warn!(listener = %name, %error, left_out, "can't accept a connection");
+            Ok((stream, peer)) => {
+                if retry.failures() > 0 {
+                    retry.reset();
+                    tracing::info!(listener = %name, "connections are accepted again");
                 }
-                shared.handlers.clock().sleep(ACCEPT_RETRY).await;
+                begin(&name, stream, peer, &shared, &tasks);
+            }
+            // The client has given up already, which says nothing about the next one.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                shared.metrics.accept_failures.inc();
+                if let Some(left_out) = shared.quiet_accepts.admit() {
+                    tracing::warn!(
+                        listener = %name, %error, left_out,
+                        "can't accept connections, trying again; those that are open go on"
+                    );
+                }
+                // For want of file descriptors, mostly: the client is still waiting, and the socket is ready at once.
+                tokio::select! {
+                    biased;
+                    () = shared.stopping.cancelled() => return,
+                    () = retry.wait() => {}
+                    () = shared.admission.freed() => {}
+                }
             }
         }
     }
@@ -95,10 +125,23 @@ async fn accept(name: ListenerName, socket: TcpListener, shared: Arc<Shared>, ta
 
 fn begin(name: &ListenerName, stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, tasks: &Tasks) {
     shared.metrics.accepted_connections.inc();
+    let place = match shared.admission.admit(peer.ip()) {
+        Ok(place) => place,
+        Err(too_many) => {
+            shared.metrics.over_limit(too_many.label());
+            if let Some(left_out) = shared.quiet_limits.admit() {
+                tracing::warn!(%peer, listener = %name, reason = %too_many, left_out, "connection closed at once");
+            }
+            return;
+        }
+    };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "connection ended");
         return;
     }
     let connection = Connection::new(shared.clone(), name.clone(), peer).run(stream);
-    tasks.spawn("connection", Policy::LOGGED_DRAIN, connection);
+    tasks.spawn("connection", Policy::LOGGED_DRAIN, async move {
+        connection.await;
+        drop(place);
+    });
 }

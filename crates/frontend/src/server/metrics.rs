@@ -11,8 +11,11 @@ pub(crate) struct ServerMetrics {
     pub connections: IntGauge,
     pub accepted_connections: IntCounter,
     pub refused_connections: IntCounter,
+    pub idle_connections: IntCounter,
+    pub accept_failures: IntCounter,
     pub received_bytes: IntCounter,
     pub sent_bytes: IntCounter,
+    over_limit: IntCounterVec,
     errors: IntCounterVec,
     /// In the order of [`ApiKey::ALL`]; a histogram's count is the number of requests.
     latency: Vec<Histogram>,
@@ -37,6 +40,19 @@ impl ServerMetrics {
                 "tailwater_frontend_connections_refused_total",
                 "Client connections closed for what the client sent",
             ),
+            idle_connections: metrics.counter(
+                "tailwater_frontend_connections_idle_total",
+                "Client connections closed for having been idle too long",
+            ),
+            accept_failures: metrics.counter(
+                "tailwater_frontend_accept_failures_total",
+                "Attempts to accept a connection that failed, mostly for want of file descriptors",
+            ),
+            over_limit: metrics.counter_vec(
+                "tailwater_frontend_connections_over_limit_total",
+                "Client connections closed at once, by the limit: all, ip",
+                &["limit"],
+            ),
             received_bytes: metrics.counter("tailwater_frontend_received_bytes_total", "Bytes of requests"),
             sent_bytes: metrics.counter("tailwater_frontend_sent_bytes_total", "Bytes of answers"),
             errors: metrics.counter_vec(
@@ -46,6 +62,11 @@ impl ServerMetrics {
             ),
             latency: latency.collect(),
         }
+    }
+
+    /// Counts a connection that a limit stood against.
+    pub fn over_limit(&self, limit: &str) {
+        self.over_limit.with_label_values(&[limit]).inc();
     }
 
     pub fn answered(&self, api: ApiKey, after: Duration) {

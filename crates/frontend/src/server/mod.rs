@@ -1,8 +1,9 @@
 //! The Kafka listeners: connections, frames, and the order of requests on each.
 //!
-//! `listener` accepts, `connection` is one client's task, `frame` reads requests off its socket, `pipeline` says which
-//! of them may run at once, `dispatch` hands them to their handlers.
+//! `listener` accepts, `admission` says how many, `connection` is one client's task, `frame` reads requests off its socket,
+//! `pipeline` says which of them may run at once, `dispatch` hands them to their handlers.
 
+mod admission;
 mod api_versions;
 mod connection;
 mod context;

@@ -104,6 +104,11 @@ impl Pipeline {
         self.slots.is_empty()
     }
 
+    /// Whether nothing but requests that change nothing is on its way.
+    pub fn only_reads(&self) -> bool {
+        self.slots.iter().all(|slot| slot.api == ApiKey::Fetch)
+    }
+
     /// Whether a request of `api` may begin now.
     pub fn admits(&self, api: ApiKey) -> bool {
         self.is_empty()
@@ -202,6 +207,17 @@ mod tests {
         let mut f = Fixture::new();
         let _running = f.begin(ApiKey::Fetch, 10);
         assert!(!f.pipeline.admits(ApiKey::Produce) && !f.pipeline.admits(ApiKey::Fetch));
+    }
+
+    /// Only fetches may be given up when their client is gone: what was produced is still appended.
+    #[test]
+    fn only_fetches_are_given_up() {
+        let mut f = Fixture::new();
+        let _running = f.begin(ApiKey::Fetch, 1);
+        assert!(f.pipeline.only_reads());
+        let mut f = Fixture::new();
+        let _running = f.begin(ApiKey::Produce, 1);
+        assert!(!f.pipeline.only_reads());
     }
 
     /// Pipelined requests are bounded in number and in bytes.

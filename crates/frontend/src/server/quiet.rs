@@ -13,6 +13,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Says whether to write a line.
 pub(super) struct Quiet {
     clock: Clock,
+    lines_a_window: u32,
+    length: Duration,
     window: Mutex<Window>,
 }
 
@@ -24,6 +26,15 @@ struct Window {
 
 impl Quiet {
     pub fn new(clock: Clock) -> Self {
+        Self::with(LINES_A_WINDOW, WINDOW, clock)
+    }
+
+    /// One line in each `period`.
+    pub fn once_in(period: Duration, clock: Clock) -> Self {
+        Self::with(1, period, clock)
+    }
+
+    fn with(lines_a_window: u32, length: Duration, clock: Clock) -> Self {
         let window = Window {
             ends_at: clock.now(),
             lines: 0,
@@ -31,6 +42,8 @@ impl Quiet {
         };
         Self {
             clock,
+            lines_a_window,
+            length,
             window: Mutex::new(window),
         }
     }
@@ -40,10 +53,10 @@ impl Quiet {
         let now = self.clock.now();
         let mut window = self.window.lock();
         if now >= window.ends_at {
-            window.ends_at = now + WINDOW;
+            window.ends_at = now + self.length;
             window.lines = 0;
         }
-        if window.lines == LINES_A_WINDOW {
+        if window.lines == self.lines_a_window {
             window.left_out += 1;
             return None;
         }

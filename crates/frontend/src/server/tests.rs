@@ -10,4 +10,5 @@ mod faults;
 mod group_admin;
 mod groups;
 mod leaders;
+mod limits;
 mod listeners;
