@@ -8,6 +8,15 @@ use std::fmt;
 use crate::messages::*;
 use crate::{CodecError, Message as _, Reader, Versions, Wire as _};
 
+/// The first version of Metadata whose lists have compact lengths.
+const FIRST_FLEXIBLE_METADATA: i16 = 9;
+
+/// Whether bytes behind a request's end are passed over, as Kafka does. librdkafka, up to 2.16 at least, asks for all topics
+/// with a length of four bytes where one is due: what it says is understood, and three bytes are left.
+fn may_be_longer(api: ApiKey, version: i16) -> bool {
+    api == ApiKey::Metadata && version >= FIRST_FLEXIBLE_METADATA
+}
+
 macro_rules! apis {
     (
         $($key:literal $name:ident($request:ident) $(advertised $min:literal..=$max:literal)?,)*
@@ -69,7 +78,8 @@ macro_rules! apis {
         }
 
         impl Request {
-            /// The request behind a header. Bytes behind its end are an error.
+            /// The request behind a header. Bytes behind its end are an error, but for those that a client is known to
+            /// send ([`may_be_longer`]).
             ///
             /// # Errors
             /// [`CodecError::UnsupportedVersion`], or the bytes are no such request.
@@ -78,7 +88,9 @@ macro_rules! apis {
                     $(ApiKey::$name => Self::$name($request::read(&mut body, $request::version(version)?)?),)*
                     $(ApiKey::$unserved => return Err(CodecError::UnknownApi($unserved_key)),)*
                 };
-                body.finish()?;
+                if !may_be_longer(api, version) {
+                    body.finish()?;
+                }
                 Ok(request)
             }
         }

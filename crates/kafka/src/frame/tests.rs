@@ -183,6 +183,27 @@ fn an_api_that_is_not_served_is_unknown() {
     }
 }
 
+/// What librdkafka 2.16 sends to ask for all topics (its length of four bytes ends in the fields behind it) is understood as
+/// Kafka does: all topics, none to be created. Any other request with bytes behind its end is none.
+#[test]
+fn librdkafkas_question_for_all_topics_is_understood() {
+    let body = [0, 0, 0, 0, 1, 0, 0];
+    for version in [9, 12, 13] {
+        let request = Request::decode(ApiKey::Metadata, version, Reader::new(BytesMut::from(&body[..])));
+        let expected = MetadataRequest {
+            topics: None,
+            allow_auto_topic_creation: false,
+            ..Default::default()
+        };
+        assert_eq!(request, Ok(expected.into()), "{version}");
+    }
+    let longer = Reader::new(BytesMut::from(&[0, 0, 0, 0, 1][..]));
+    assert_eq!(
+        Request::decode(ApiKey::Metadata, 1, longer),
+        Err(CodecError::Trailing(1))
+    );
+}
+
 /// Every API's requests go through the one entry.
 #[test]
 fn any_request_is_dispatched_by_its_key() {
