@@ -13,7 +13,7 @@ use tailwater_rpc::controller::{
     Caller, Controller, Endpoint, Heartbeat, NodeState, RegisterNode, Tier, until_answered,
 };
 use tailwater_runtime::{Backoff, Clock, Random, Runtime};
-use tailwater_types::{ClusterId, ControllerEpoch, NodeEpoch, NodeId};
+use tailwater_types::{ClusterId, ControllerEpoch, JournalId, NodeEpoch, NodeId};
 use tokio_util::sync::CancellationToken;
 
 /// Exit code of a process whose node was fenced.
@@ -155,6 +155,15 @@ impl Session {
                 Err(error)
             }
         }
+    }
+
+    /// Tells the controller that a journal was opened and is going to be written, until it answers.
+    ///
+    /// # Errors
+    /// What asking again can't mend: [`Error::JournalFenced`], a fenced node.
+    pub async fn confirm_journal(&self, journal: JournalId) -> Result<(), Error> {
+        let journals = &self.controller().journals;
+        until_answered(&self.inner.runtime, || journals.confirm_journal(self.caller(), journal)).await
     }
 
     /// Tells the controller that this node wants to leave in order.

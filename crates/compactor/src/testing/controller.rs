@@ -270,7 +270,11 @@ impl Catalog for Cluster {
 
 #[async_trait]
 impl Journals for Cluster {
-    async fn create_journal(&self, _: Caller) -> Result<JournalGrant> {
+    async fn create_journal(&self, _: Caller, _: bool) -> Result<JournalGrant> {
+        Err(unasked())
+    }
+
+    async fn confirm_journal(&self, _: Caller, _: JournalId) -> Result<()> {
         Err(unasked())
     }
 

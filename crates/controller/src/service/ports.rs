@@ -12,7 +12,7 @@ use tailwater_rpc::controller::{
     RegisterNode, Registration, StreamObjects, StreamUpload, TaskKind, Tasks, Work,
 };
 use tailwater_rpc::{Error, Result, Stream};
-use tailwater_types::{DeviceEpoch, DeviceId, MetadataVersion, Offset, Outcome, StreamId, TopicId};
+use tailwater_types::{DeviceEpoch, DeviceId, JournalId, MetadataVersion, Offset, Outcome, StreamId, TopicId};
 
 use super::ControllerService;
 use super::update;
@@ -114,9 +114,14 @@ impl Catalog for ControllerService {
 
 #[async_trait]
 impl Journals for ControllerService {
-    async fn create_journal(&self, caller: Caller) -> Result<JournalGrant> {
-        let command = move |tx: &mut Tx<'_>| journals::create_journal(tx, caller);
+    async fn create_journal(&self, caller: Caller, confirms: bool) -> Result<JournalGrant> {
+        let command = move |tx: &mut Tx<'_>| journals::create_journal(tx, caller, confirms);
         self.commands.run("create_journal", 0, command).await
+    }
+
+    async fn confirm_journal(&self, caller: Caller, journal: JournalId) -> Result<()> {
+        let command = move |tx: &mut Tx<'_>| journals::confirm_journal(tx, caller, journal);
+        self.commands.run("confirm_journal", 0, command).await
     }
 
     async fn open_streams(&self, caller: Caller, streams: Vec<OpenStream>) -> Result<Vec<Result<OpenedStream>>> {

@@ -12,11 +12,12 @@ use crate::plan::Spread;
 const REPLICAS: usize = 1;
 const ACK_QUORUM: u8 = 1;
 
-/// A new journal for the caller; the one it had open is sealed, since nobody writes two.
+/// A new journal for the caller; the one it had open is sealed, since nobody writes two. It is unconfirmed if the caller
+/// `confirms` ([`confirm_journal`]).
 ///
 /// # Errors
 /// [`Error::Invalid`] if the caller is no frontend, [`Error::Unavailable`] without a device for it.
-pub fn create_journal(tx: &mut Tx<'_>, caller: Caller) -> Result<JournalGrant> {
+pub fn create_journal(tx: &mut Tx<'_>, caller: Caller, confirms: bool) -> Result<JournalGrant> {
     nodes::check(tx, caller)?;
     let owner = caller.node;
     if tx.node(owner).is_some_and(|node| node.tier != NodeTier::Frontend) {
@@ -51,6 +52,7 @@ pub fn create_journal(tx: &mut Tx<'_>, caller: Caller) -> Result<JournalGrant> {
         lease: LeaseEpoch(0),
         holder: None,
         last_commit: None,
+        unconfirmed: confirms,
     };
     tx.put_journal(journal, record.clone());
     Ok(JournalGrant {
@@ -58,16 +60,47 @@ pub fn create_journal(tx: &mut Tx<'_>, caller: Caller) -> Result<JournalGrant> {
         ensemble: record.ensemble,
         ack_quorum: record.ack_quorum,
         min_leader_epochs: record.min_leader_epochs,
+        unconfirmed: record.unconfirmed,
     })
 }
 
+/// The caller has opened its journal, and is going to append to it: from here on only its members know where it ends.
+///
+/// # Errors
+/// [`Error::JournalFenced`] unless it is open and the caller's.
+pub fn confirm_journal(tx: &mut Tx<'_>, caller: Caller, id: JournalId) -> Result<()> {
+    nodes::check(tx, caller)?;
+    let owner = (caller.node, caller.node_epoch);
+    let open = tx
+        .journal(id)
+        .filter(|journal| (journal.owner, journal.owner_epoch) == owner && journal.state == JournalState::Open);
+    let Some(journal) = open.cloned() else {
+        return Err(Error::JournalFenced { journal: id });
+    };
+    if journal.unconfirmed {
+        let confirmed = JournalRecord {
+            unconfirmed: false,
+            ..(*journal).clone()
+        };
+        tx.put_journal(id, confirmed);
+    }
+    Ok(())
+}
+
 /// Begins to seal whatever a node has open.
+///
+/// An unconfirmed journal is sealed with that, at 0, whether a member is there or not: its owner sends the first append only
+/// after [`confirm_journal`] was answered, which is refused from here on (docs/adr/0007).
 pub fn seal_all_of(tx: &mut Tx<'_>, owner: NodeId) {
     let state = tx.state;
     for (id, journal) in all(state) {
         if journal.owner == owner && journal.state == JournalState::Open {
             let sealing = JournalRecord {
-                state: JournalState::Sealing,
+                state: if journal.unconfirmed {
+                    sealed_state(journal.trim, Lsn::ZERO)
+                } else {
+                    JournalState::Sealing
+                },
                 ..journal.clone()
             };
             tx.put_journal(id, sealing);

@@ -112,6 +112,8 @@ pub fn commit(tx: &mut Tx<'_>, caller: Caller, request: &CommitObjects) -> Resul
         state,
         trim: range.end,
         last_commit: Some(commit),
+        // What was read of it was appended.
+        unconfirmed: false,
         ..(*record).clone()
     };
     tx.put_journal(journal, trimmed);

@@ -166,7 +166,8 @@ impl Subject {
             catalog.create_topic(caller, topic("refused", 1)).await.err(),
             catalog.delete_topic(caller, TopicId::from_bytes([1; 16])).await.err(),
             catalog.allocate_producer_ids(caller).await.err(),
-            journals.create_journal(caller).await.err(),
+            journals.create_journal(caller, true).await.err(),
+            journals.confirm_journal(caller, JournalId(1)).await.err(),
             journals.open_streams(caller, Vec::new()).await.err(),
             objects.prepare_objects(caller, prepare).await.err(),
             objects.commit_objects(caller, commit).await.err(),
@@ -437,7 +438,7 @@ async fn journals_and_their_streams(subject: Subject) {
     let (caller, journals) = (subject.frontend().await, &subject.nodes.journals);
     subject.nodes.catalog.create_topic(caller, topic("a", 1)).await.unwrap();
     let stream = subject.partitions(caller).await[0].stream;
-    let none = journals.create_journal(caller).await.unwrap_err();
+    let none = journals.create_journal(caller, true).await.unwrap_err();
     assert_eq!(
         (none.kind(), none.outcome()),
         (Kind::Unavailable, Outcome::DidNotHappen),
@@ -446,7 +447,11 @@ async fn journals_and_their_streams(subject: Subject) {
     assert_eq!(journals.list_journals().await, Ok(Vec::new()));
 
     subject.wal().await;
-    let grant = journals.create_journal(caller).await.unwrap();
+    let grant = journals.create_journal(caller, true).await.unwrap();
+    assert!(grant.unconfirmed);
+    for _ in 0..2 {
+        assert_eq!(journals.confirm_journal(caller, grant.journal).await, Ok(()));
+    }
     assert_eq!(
         (grant.ensemble.clone(), grant.ack_quorum),
         (vec![subject.cluster.device], 1)
@@ -486,9 +491,18 @@ async fn journals_and_their_streams(subject: Subject) {
         ensemble: grant.ensemble,
         range: LsnRange::new(Lsn(0), Lsn(7)),
     };
-    assert_eq!(opened.tails, vec![tail]);
+    assert_eq!(opened.tails, vec![tail.clone()]);
     let sealed = JournalState::Sealed { end: Lsn(7) };
     assert_eq!(journals.list_journals().await.unwrap()[0].state, sealed);
+
+    // One that was never confirmed holds nobody up while its device is away.
+    let unopened = journals.create_journal(next, true).await.unwrap().journal;
+    *subject.cluster.wal.down.lock() = true;
+    let last = subject.register(FRONTEND, Tier::Frontend, 3).await;
+    let opened = subject.open(last, stream, 2).await.unwrap();
+    assert_eq!(opened.tails, vec![tail]);
+    let late = journals.confirm_journal(last, unopened).await;
+    assert_eq!(late, Err(Error::JournalFenced { journal: unopened }));
 }
 
 /// One answer for each of very many streams, in the order asked.
@@ -524,7 +538,7 @@ async fn objects_are_prepared_committed_and_found(subject: Subject) {
         .await
         .unwrap();
     let stream = subject.partitions(frontend).await[0].stream;
-    let journal = subject.nodes.journals.create_journal(frontend).await.unwrap().journal;
+    let journal = subject.nodes.journals.create_journal(frontend, false).await.unwrap().journal;
     let lease = tasks
         .lease(compactor, vec![TaskKind::Upload], Duration::from_secs(30))
         .await;
@@ -624,7 +638,7 @@ async fn tasks_are_leased_renewed_and_released(subject: Subject) {
     let refused = tasks.lease(frontend, both(), Duration::ZERO).await;
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     let waiting = tasks.lease(compactor, both(), Duration::from_secs(60));
-    let (lease, grant) = tokio::join!(waiting, subject.nodes.journals.create_journal(frontend));
+    let (lease, grant) = tokio::join!(waiting, subject.nodes.journals.create_journal(frontend, false));
     let (lease, grant) = (lease.unwrap().unwrap(), grant.unwrap());
     let work = Work::Upload {
         journal: grant.journal,

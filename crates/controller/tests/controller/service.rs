@@ -17,7 +17,7 @@ async fn a_new_registration_seals_the_old_journal() {
     cluster.wal(1, DeviceEpoch(0)).await;
     let old = cluster.frontend(1).await;
     cluster.topic(old, "a", 1).await;
-    let grant = cluster.controller.create_journal(old).await.unwrap();
+    let grant = cluster.controller.create_journal(old, false).await.unwrap();
     assert_eq!((grant.ensemble, grant.ack_quorum), (vec![cluster.device], 1));
     cluster.wal.ends.lock().insert(grant.journal, Lsn(7));
     *cluster.wal.down.lock() = true;
@@ -61,7 +61,7 @@ async fn commits_trim_journals() {
     let frontend = cluster.frontend(1).await;
     let compactor = cluster.compactor(1).await;
     let waiting = cluster.lease(compactor, TaskKind::Upload);
-    let (grant, lease) = tokio::join!(cluster.controller.create_journal(frontend), waiting);
+    let (grant, lease) = tokio::join!(cluster.controller.create_journal(frontend, false), waiting);
     let (journal, lease) = (grant.unwrap().journal, lease.unwrap().lease);
     let commit = |start, end| CommitObjects {
         lease,
@@ -117,7 +117,7 @@ async fn a_restart_keeps_everything() {
     cluster.wal(1, DeviceEpoch(0)).await;
     let frontend = cluster.frontend(1).await;
     cluster.topic(frontend, "a", 300).await;
-    cluster.controller.create_journal(frontend).await.unwrap();
+    cluster.controller.create_journal(frontend, false).await.unwrap();
     let ids = cluster.controller.allocate_producer_ids(frontend).await.unwrap();
     let (id, snapshot, journals) = (
         cluster.controller.cluster(),

@@ -314,6 +314,7 @@ fn journal_message(record: &JournalRecord) -> JournalMessage {
         lease: record.lease.0,
         holder: record.holder.map(registration_message),
         last_commit: record.last_commit.map(commit),
+        unconfirmed: record.unconfirmed,
     }
 }
 
@@ -356,6 +357,7 @@ fn journal(message: JournalMessage) -> Result<JournalRecord, FormatError> {
         lease: LeaseEpoch(message.lease),
         holder: message.holder.map(registration),
         last_commit: message.last_commit.map(commit).transpose()?,
+        unconfirmed: message.unconfirmed,
     })
 }
 

@@ -191,6 +191,8 @@ pub struct JournalMessage {
     pub holder: Option<RegistrationMessage>,
     #[prost(message, optional, tag = "11")]
     pub last_commit: Option<CommitMessage>,
+    #[prost(bool, tag = "12")]
+    pub unconfirmed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]

@@ -145,6 +145,8 @@ pub struct JournalRecord {
     pub lease: LeaseEpoch,
     pub holder: Option<(NodeId, NodeEpoch)>,
     pub last_commit: Option<JournalCommit>,
+    /// Its owner appends nothing before it has confirmed that it opened the journal, and hasn't yet.
+    pub unconfirmed: bool,
 }
 
 /// The commit that moved a journal's trim LSN last: recognises its repeat.

@@ -95,7 +95,7 @@ impl Keeper {
 
     async fn open_once(&self) -> Result<(Arc<Journal>, watch::Receiver<tailwater_rpc::wal::AppendState>), Error> {
         let caller = self.session.caller();
-        let grant = self.session.controller().journals.create_journal(caller).await?;
+        let grant = self.session.controller().journals.create_journal(caller, true).await?;
         Journal::open(
             grant,
             self.limits,
@@ -105,5 +105,35 @@ impl Keeper {
             self.room.clone(),
         )
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tailwater_types::JournalId;
+
+    use crate::testing::{Fixture, batch, commit, values_from};
+
+    /// A journal that is open at the WAL but not confirmed takes nothing, however long the controller doesn't hear of it. If
+    /// that has given it up meanwhile, at 0, the next one is opened, and has everything.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_appended_before_the_journal_is_confirmed() {
+        let mut fixture = Fixture::start().await;
+        let partition = fixture.topic("t").await;
+        commit(&partition, batch(&[b"one"])).await;
+        fixture.controller.confirm_nothing(true);
+        fixture.restart().await;
+        fixture.runtime.clock.sleep(std::time::Duration::from_secs(60)).await;
+        assert_eq!(fixture.journal(), JournalId(2), "it waits with one journal");
+        assert!(fixture.data.partitions.get(partition.topic(), 0).is_err());
+        fixture.controller.seal_all_of(1);
+        fixture.controller.confirm_nothing(false);
+        let partition = fixture.opened(partition.topic(), 0).await;
+        commit(&partition, batch(&[b"two"])).await;
+        assert_eq!(values_from(&partition, 0).await.len(), 2);
+        let sent = |journal| fixture.wal.entries(JournalId(journal)).len();
+        assert_eq!((fixture.journal(), sent(2)), (JournalId(3), 0));
+        assert_ne!(fixture.wal.entries(JournalId(3)).last().map(|entry| entry.lsn()), None);
+        assert_eq!(partition.log_end(), partition.high_watermark());
     }
 }

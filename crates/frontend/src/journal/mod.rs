@@ -83,10 +83,12 @@ pub enum NoCredit {
 }
 
 impl Journal {
-    /// Opens the journal of `grant` at its device.
+    /// Opens the journal of `grant` at its device. If the controller wants to hear of that, nothing is appended before it has
+    /// (docs/adr/0007).
     ///
     /// # Errors
-    /// As [`tailwater_rpc::wal::Wal::open_journal`]; [`Error::Unavailable`] while no node has the device.
+    /// As [`tailwater_rpc::wal::Wal::open_journal`]; [`Error::Unavailable`] while no node has the device;
+    /// [`Error::JournalFenced`] if the controller has given the journal up meanwhile.
     async fn open(
         grant: JournalGrant,
         limits: Limits,
@@ -109,6 +111,9 @@ impl Journal {
             min_leader_epochs: grant.min_leader_epochs,
         };
         let stream = attach(&*wals, &open).await?;
+        if grant.unconfirmed {
+            session.confirm_journal(open.journal).await?;
+        }
         let AppendStream {
             next,
             sender,

@@ -42,6 +42,8 @@ struct Inner {
     loses_answers: bool,
     /// Whether it is refused for now.
     closes_nothing: bool,
+    /// Whether nobody hears for now that a journal was opened.
+    confirms_nothing: bool,
     closes: usize,
     /// Whether nobody is told how far streams are uploaded.
     hides_uploads: bool,
@@ -50,6 +52,7 @@ struct Inner {
 
 struct FakeJournal {
     owner: NodeId,
+    confirmed: bool,
     /// Set once it is sealed.
     end: Option<Lsn>,
 }
@@ -122,6 +125,16 @@ impl FakeController {
     /// No stream's end is taken from now on, or again.
     pub fn close_nothing(&self, nothing: bool) {
         self.inner.lock().closes_nothing = nothing;
+    }
+
+    /// The controller doesn't hear from now on that a journal was opened, or hears it again.
+    pub fn confirm_nothing(&self, nothing: bool) {
+        self.inner.lock().confirms_nothing = nothing;
+    }
+
+    /// Gives up what a node has open.
+    pub fn seal_all_of(&self, node: u32) {
+        self.inner.lock().seal_all_of(NodeId(node), &self.wal);
     }
 
     /// How often streams' ends were said.
@@ -324,7 +337,8 @@ impl Inner {
     fn seal_all_of(&mut self, node: NodeId, wal: &FakeWal) {
         let open = |(_, journal): &(&JournalId, &mut FakeJournal)| journal.owner == node && journal.end.is_none();
         for (id, journal) in self.journals.iter_mut().filter(open) {
-            journal.end = Some(wal.seal_now(*id));
+            // What nobody has confirmed ends at 0, without the WAL.
+            journal.end = Some(if journal.confirmed { wal.seal_now(*id) } else { Lsn::ZERO });
         }
     }
 

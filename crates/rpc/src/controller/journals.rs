@@ -8,11 +8,19 @@ use crate::Result;
 
 #[async_trait]
 pub trait Journals: Send + Sync {
-    /// A new journal for the calling frontend, recorded with its ensemble before this answers.
+    /// A new journal for the calling frontend, recorded with its ensemble before this answers. With `confirms` the caller
+    /// promises to append nothing to it before [`Journals::confirm_journal`] was answered, if the grant is
+    /// [`JournalGrant::unconfirmed`]: until then it can be sealed, at 0, without any of its members.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`] while no WAL node has a device for it.
-    async fn create_journal(&self, caller: Caller) -> Result<JournalGrant>;
+    async fn create_journal(&self, caller: Caller, confirms: bool) -> Result<JournalGrant>;
+
+    /// The caller has opened the journal at its members, and is going to append to it. May be repeated.
+    ///
+    /// # Errors
+    /// [`crate::Error::JournalFenced`] if it isn't the caller's open journal: nothing may be appended to it then.
+    async fn confirm_journal(&self, caller: Caller, journal: JournalId) -> Result<()>;
 
     /// What the new leader needs to open these streams, in one answer for all: an error for one concerns that one only.
     ///
@@ -42,6 +50,8 @@ pub struct JournalGrant {
     pub ensemble: Vec<DeviceId>,
     pub ack_quorum: u8,
     pub min_leader_epochs: Vec<(StreamId, LeaderEpoch)>,
+    /// The controller wants to be told that it was opened, before anything is appended ([`Journals::confirm_journal`]).
+    pub unconfirmed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -129,7 +129,11 @@ impl Catalog for Fake {
 
 #[async_trait]
 impl Journals for Fake {
-    async fn create_journal(&self, _: Caller) -> Result<JournalGrant> {
+    async fn create_journal(&self, _: Caller, _: bool) -> Result<JournalGrant> {
+        Err(Error::NotHere)
+    }
+
+    async fn confirm_journal(&self, _: Caller, _: JournalId) -> Result<()> {
         Err(Error::NotHere)
     }
 

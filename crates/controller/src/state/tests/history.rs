@@ -65,7 +65,16 @@ impl History {
                     machine.run(|tx| catalog::delete_topic(tx, frontend, id)).unwrap();
                 }
             }
-            3 | 4 => drop(machine.run(|tx| journals::create_journal(tx, frontend))),
+            3 | 4 => {
+                let grant = machine.run(|tx| journals::create_journal(tx, frontend, !b.is_multiple_of(3)));
+                if let Ok(grant) = grant
+                    && !b.is_multiple_of(5)
+                {
+                    machine
+                        .run(|tx| journals::confirm_journal(tx, frontend, grant.journal))
+                        .unwrap();
+                }
+            }
             5 => {
                 let id = some_journal(&machine.state, a);
                 let trim = machine.state.journal(id).map_or(0, |journal| journal.trim.0);

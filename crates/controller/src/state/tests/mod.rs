@@ -155,7 +155,16 @@ impl Machine {
     }
 
     pub fn journal(&mut self, caller: Caller) -> JournalId {
-        self.run(|tx| journals::create_journal(tx, caller)).unwrap().journal
+        let journal = self.unopened_journal(caller);
+        self.run(|tx| journals::confirm_journal(tx, caller, journal)).unwrap();
+        journal
+    }
+
+    /// One that its owner hasn't confirmed.
+    pub fn unopened_journal(&mut self, caller: Caller) -> JournalId {
+        self.run(|tx| journals::create_journal(tx, caller, true))
+            .unwrap()
+            .journal
     }
 
     pub fn lease(&mut self, caller: Caller, kind: TaskKind) -> Option<Lease> {

@@ -105,6 +105,66 @@ fn request(leader_epoch: LeaderEpoch, end: i64, journal: JournalId, journal_end:
 const FENCED: Error = Error::StreamFenced { stream: STREAM };
 const NOT_CLOSED: Error = Error::StreamNotClosed { stream: STREAM };
 
+/// A journal that its owner hasn't confirmed ends at 0 without its device: when the owner asks for the next one, registers
+/// again or is fenced. From then on it can't be confirmed; one that is confirmed only its device can end.
+#[test]
+fn an_unconfirmed_journal_needs_no_member_to_be_sealed() {
+    let next = |cluster: &mut Cluster| {
+        cluster.machine.journal(cluster.a);
+    };
+    let again = |cluster: &mut Cluster| {
+        cluster.machine.register(1, Tier::Frontend, 1);
+    };
+    let fenced = |cluster: &mut Cluster| {
+        cluster.machine.pass(LEASE * 2);
+        cluster.machine.chore(nodes::expire);
+    };
+    let ends: [(&str, fn(&mut Cluster)); 3] = [("next", next), ("again", again), ("fenced", fenced)];
+    for (name, end) in ends {
+        for (confirmed, restarts) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut cluster = Cluster::new();
+            cluster.seal(cluster.journal_a, 0);
+            let journal = cluster.machine.unopened_journal(cluster.a);
+            let (a, b) = (cluster.a, cluster.b);
+            if confirmed {
+                for _ in 0..2 {
+                    let confirm = cluster.machine.run(|tx| journals::confirm_journal(tx, a, journal));
+                    assert_eq!(confirm, Ok(()), "{name}");
+                }
+            }
+            if restarts {
+                cluster.restart();
+            }
+            let others = cluster.machine.run(|tx| journals::confirm_journal(tx, b, journal));
+            assert_eq!(others, Err(Error::JournalFenced { journal }), "{name}");
+            cluster.machine.effects.clear();
+            end(&mut cluster);
+            let state = cluster.machine.state.journal(journal).unwrap().state;
+            let expected = match confirmed {
+                true => JournalState::Sealing,
+                false => JournalState::Gone { end: Lsn(0) },
+            };
+            assert_eq!(state, expected, "{name}, confirmed: {confirmed}");
+            assert!(cluster.machine.effects.contains(&Effect::Settle(journal)), "{name}");
+            let late = cluster.machine.run(|tx| journals::confirm_journal(tx, a, journal));
+            assert!(late.is_err(), "{name}: {late:?}");
+            assert_eq!(cluster.machine.state.journal(journal).unwrap().state, expected);
+        }
+    }
+}
+
+/// A frontend that promises nothing may have appended to any journal that it was given.
+#[test]
+fn a_journal_of_one_who_promises_nothing_counts_as_opened() {
+    let mut cluster = Cluster::new();
+    let a = cluster.a;
+    let grant = cluster.machine.run(|tx| journals::create_journal(tx, a, false)).unwrap();
+    assert!(!grant.unconfirmed);
+    cluster.machine.journal(a);
+    let state = cluster.machine.state.journal(grant.journal).unwrap().state;
+    assert_eq!(state, JournalState::Sealing);
+}
+
 /// Who closes must be the leader, under exactly the assigned epoch, over a journal that is its own and open, at an end that
 /// nothing uploaded contradicts. Whatever is refused changes nothing.
 #[test]

@@ -171,13 +171,14 @@ impl Catalog for FakeController {
 
 #[async_trait]
 impl Journals for FakeController {
-    async fn create_journal(&self, caller: Caller) -> Result<JournalGrant> {
+    async fn create_journal(&self, caller: Caller, confirms: bool) -> Result<JournalGrant> {
         self.check(caller)?;
         let mut inner = self.inner.lock();
         let journal = JournalId(inner.journals.len() as u64 + 1);
         inner.seal_all_of(caller.node, &self.wal);
         let opened = FakeJournal {
             owner: caller.node,
+            confirmed: !confirms,
             end: None,
         };
         inner.journals.insert(journal, opened);
@@ -186,7 +187,23 @@ impl Journals for FakeController {
             ensemble: vec![self.wal.device],
             ack_quorum: 1,
             min_leader_epochs: Vec::new(),
+            unconfirmed: confirms,
         })
+    }
+
+    async fn confirm_journal(&self, caller: Caller, id: JournalId) -> Result<()> {
+        self.check(caller)?;
+        let mut inner = self.inner.lock();
+        if inner.confirms_nothing {
+            return Err(Error::Unavailable {
+                detail: "not now".to_owned(),
+                outcome: Outcome::Unknown,
+            });
+        }
+        let journal = inner.journals.get_mut(&id).filter(|journal| journal.end.is_none());
+        let journal = journal.ok_or(Error::JournalFenced { journal: id })?;
+        journal.confirmed = true;
+        Ok(())
     }
 
     async fn open_streams(&self, caller: Caller, streams: Vec<OpenStream>) -> Result<Vec<Result<OpenedStream>>> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tailwater_types::JournalId;
 use tonic::Request;
 use tonic::transport::Channel;
 
@@ -22,13 +23,25 @@ impl ControllerClient {
 
 #[async_trait]
 impl Journals for ControllerClient {
-    async fn create_journal(&self, caller: Caller) -> Result<JournalGrant> {
+    async fn create_journal(&self, caller: Caller, confirms: bool) -> Result<JournalGrant> {
         let mut journals = self.journals();
         let message = proto::CreateJournalRequest {
             caller: Some(caller.into()),
+            confirms,
         };
         let call = |request| async move { journals.create_journal(request).await };
         self.peer.call(self.deadline, message, call, TryInto::try_into).await
+    }
+
+    async fn confirm_journal(&self, caller: Caller, journal: JournalId) -> Result<()> {
+        let mut journals = self.journals();
+        let message = proto::ConfirmJournalRequest {
+            caller: Some(caller.into()),
+            journal: journal.0,
+        };
+        let call = |request| async move { journals.confirm_journal(request).await };
+        let read = |proto::ConfirmJournalAnswer {}| Ok(());
+        self.peer.call(self.deadline, message, call, read).await
     }
 
     async fn open_streams(&self, caller: Caller, streams: Vec<OpenStream>) -> Result<Vec<Result<OpenedStream>>> {
@@ -76,8 +89,22 @@ pub(super) struct Service(pub Arc<dyn Journals>);
 impl journals_server::Journals for Service {
     async fn create_journal(&self, request: Request<proto::CreateJournalRequest>) -> Served<proto::JournalGrant> {
         served(async {
-            let caller = caller(request.into_inner().caller)?;
-            Ok(self.0.create_journal(caller).await?.into())
+            let request = request.into_inner();
+            let caller = caller(request.caller)?;
+            Ok(self.0.create_journal(caller, request.confirms).await?.into())
+        })
+        .await
+    }
+
+    async fn confirm_journal(
+        &self,
+        request: Request<proto::ConfirmJournalRequest>,
+    ) -> Served<proto::ConfirmJournalAnswer> {
+        served(async {
+            let request = request.into_inner();
+            let caller = caller(request.caller)?;
+            self.0.confirm_journal(caller, JournalId(request.journal)).await?;
+            Ok(proto::ConfirmJournalAnswer {})
         })
         .await
     }

@@ -20,6 +20,7 @@ impl From<JournalGrant> for proto::JournalGrant {
             ensemble: devices_bytes(&grant.ensemble),
             ack_quorum: grant.ack_quorum.into(),
             min_leader_epochs: into_all(grant.min_leader_epochs),
+            unconfirmed: grant.unconfirmed,
         }
     }
 }
@@ -33,6 +34,7 @@ impl TryFrom<proto::JournalGrant> for JournalGrant {
             ensemble: device_ids(&grant.ensemble, "ensemble")?,
             ack_quorum: number(grant.ack_quorum, "ack_quorum")?,
             min_leader_epochs: stream_epochs(grant.min_leader_epochs, "min_leader_epochs")?,
+            unconfirmed: grant.unconfirmed,
         })
     }
 }

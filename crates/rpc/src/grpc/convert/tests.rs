@@ -251,6 +251,7 @@ fn structs_survive_the_wire() {
         ensemble: vec![device(1)],
         ack_quorum: u8::MAX,
         min_leader_epochs: vec![(StreamId(1), LeaderEpoch(0))],
+        unconfirmed: true,
     });
     survives::<_, proto::OpenedStream>(opened());
     survives::<_, proto::OpenedStream>(OpenedStream {
