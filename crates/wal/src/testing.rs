@@ -119,6 +119,7 @@ struct FakeState {
     granted: DeviceEpoch,
     confirmed: DeviceEpoch,
     node: NodeState,
+    heartbeats: usize,
 }
 
 impl FakeNodes {
@@ -128,6 +129,7 @@ impl FakeNodes {
             granted: DeviceEpoch(0),
             confirmed: DeviceEpoch(0),
             node: NodeState::Active,
+            heartbeats: 0,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -136,6 +138,12 @@ impl FakeNodes {
 
     pub(crate) fn set_state(&self, node: NodeState) {
         self.state.lock().node = node;
+    }
+
+    /// How often nodes were heard, and whether the newest grant is confirmed.
+    pub(crate) fn seen(&self) -> (usize, bool) {
+        let state = self.state.lock();
+        (state.heartbeats, state.confirmed == state.granted)
     }
 
     /// As if another start had been granted and confirmed.
@@ -175,9 +183,11 @@ impl Nodes for FakeNodes {
     }
 
     async fn heartbeat(&self, _: Caller, _: Heartbeat) -> Result<HeartbeatAnswer> {
+        let mut state = self.state.lock();
+        state.heartbeats += 1;
         Ok(HeartbeatAnswer {
             controller_epoch: ControllerEpoch(1),
-            state: self.state.lock().node,
+            state: state.node,
         })
     }
 

@@ -538,7 +538,13 @@ async fn objects_are_prepared_committed_and_found(subject: Subject) {
         .await
         .unwrap();
     let stream = subject.partitions(frontend).await[0].stream;
-    let journal = subject.nodes.journals.create_journal(frontend, false).await.unwrap().journal;
+    let journal = subject
+        .nodes
+        .journals
+        .create_journal(frontend, false)
+        .await
+        .unwrap()
+        .journal;
     let lease = tasks
         .lease(compactor, vec![TaskKind::Upload], Duration::from_secs(30))
         .await;

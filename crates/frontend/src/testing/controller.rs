@@ -338,7 +338,11 @@ impl Inner {
         let open = |(_, journal): &(&JournalId, &mut FakeJournal)| journal.owner == node && journal.end.is_none();
         for (id, journal) in self.journals.iter_mut().filter(open) {
             // What nobody has confirmed ends at 0, without the WAL.
-            journal.end = Some(if journal.confirmed { wal.seal_now(*id) } else { Lsn::ZERO });
+            journal.end = Some(if journal.confirmed {
+                wal.seal_now(*id)
+            } else {
+                Lsn::ZERO
+            });
         }
     }
 

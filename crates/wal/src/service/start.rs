@@ -1,7 +1,8 @@
-//! Starting on a device: recognise or format it, register, write the granted epoch, confirm, recover, serve.
+//! Starting on a device: recognise or format it, register, write the granted epoch, recover, confirm, serve.
 //!
 //! Keeps the order of docs/design.md section 5: the superblock with the granted epoch is durable before it is
-//! confirmed, and nobody is served before that and the recovery.
+//! confirmed, and nobody is served before that. The recovery comes before it: as long as the device isn't confirmed, the node
+//! is `Starting` and is given no journals.
 
 use std::sync::Arc;
 
@@ -91,15 +92,16 @@ pub async fn start_on(
         node_epoch: registration.node_epoch,
         controller_epoch: registration.controller_epoch,
     };
-    until_answered(&runtime, || nodes.confirm_device(caller, superblock.device, granted)).await?;
     // From here on: what there is to recover may take longer than the lease.
     let interval = log.config.heartbeat_interval.as_duration();
-    let beats = heartbeat::run(nodes, caller, interval, runtime.clock.clone(), runtime.tasks.clone());
+    let (clock, tasks) = (runtime.clock.clone(), runtime.tasks.clone());
+    let beats = heartbeat::run(nodes.clone(), caller, interval, clock, tasks);
     runtime.tasks.spawn("heartbeat", Policy::LOGGED_ABORT, beats);
     let (shared, driver) = {
         let (log, clock, metrics) = (log.clone(), runtime.clock.clone(), runtime.metrics.clone());
         blocking(&runtime, move || log.recover(superblocks, &found, clock, &metrics)).await??
     };
+    until_answered(&runtime, || nodes.confirm_device(caller, superblock.device, granted)).await?;
     let geometry = Geometry::of(superblock.capacity_bytes);
     serve(log, (superblock.device, geometry), (shared, driver), runtime)
 }

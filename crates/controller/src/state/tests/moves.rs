@@ -158,7 +158,10 @@ fn an_unconfirmed_journal_needs_no_member_to_be_sealed() {
 fn a_journal_of_one_who_promises_nothing_counts_as_opened() {
     let mut cluster = Cluster::new();
     let a = cluster.a;
-    let grant = cluster.machine.run(|tx| journals::create_journal(tx, a, false)).unwrap();
+    let grant = cluster
+        .machine
+        .run(|tx| journals::create_journal(tx, a, false))
+        .unwrap();
     assert!(!grant.unconfirmed);
     cluster.machine.journal(a);
     let state = cluster.machine.state.journal(grant.journal).unwrap().state;

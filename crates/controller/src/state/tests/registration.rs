@@ -332,3 +332,28 @@ fn device_epochs() {
         assert_eq!(granted, expected, "incarnation {incarnation}");
     }
 }
+
+/// A WAL node that has much to recover is `Starting` meanwhile: its heartbeats keep its lease, and it is given no journal
+/// before it has confirmed its device.
+#[test]
+fn a_node_that_recovers_keeps_its_lease_and_is_given_nothing() {
+    let mut machine = Machine::new();
+    let frontend = machine.register(1, Tier::Frontend, 1);
+    let mut request = request(101, Tier::Wal, 1);
+    request.device = Some(report(DEVICE, 0));
+    let wal = machine.try_register(&request).unwrap();
+    for _ in 0..10 {
+        machine.pass(LEASE / 2);
+        for caller in [frontend, wal] {
+            heartbeat(&mut machine, caller, false).unwrap();
+        }
+        machine.chores();
+        assert_eq!(machine.node_state(101), Starting);
+        let none = machine.run(|tx| journals::create_journal(tx, frontend, true));
+        assert!(matches!(none, Err(Error::Unavailable { .. })), "{none:?}");
+    }
+    machine
+        .run(|tx| nodes::confirm_device(tx, wal, DEVICE, DeviceEpoch(1)))
+        .unwrap();
+    machine.journal(frontend);
+}

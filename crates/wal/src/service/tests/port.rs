@@ -1,13 +1,14 @@
 //! What only a node in this process shows: failing devices, stops, fences, shared flushes, real files.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use tailwater_rpc::Error;
 use tailwater_rpc::controller::NodeState;
 use tailwater_rpc::wal::{ReadJournal, Wal};
 use tailwater_runtime::config::ByteSize;
-use tailwater_runtime::device::{Fault, FaultyDevice, MemoryDevice, Operation};
+use tailwater_runtime::device::{Fault, FaultyDevice, Hold, MemoryDevice, Operation};
 use tailwater_types::{JournalId, Lsn, LsnRange};
 
 use super::super::start;
@@ -138,4 +139,40 @@ async fn a_real_file_goes_round() {
         head = now;
         wal.shutdown().await;
     }
+}
+
+/// A node with more to recover than its lease allows was fenced for ever: it is heard for as long as that takes, and isn't
+/// `Active`, so that it is given nothing, before it can serve.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_recovery_keeps_the_lease_and_serves_nobody() {
+    let (node, memory) = Node::new(Via::Process).await;
+    let nodes = node.nodes.clone();
+    node.wal.shutdown().await;
+    let device = Arc::new(FaultyDevice::new(memory));
+    let hold = Hold::default();
+    // The first one is the superblock with the granted epoch, the second the recovery's own.
+    device.inject(Operation::Write, 1, Fault::Held(hold.clone()));
+    let recovers = async {
+        until(|| hold.waiting() == 1).await;
+        let (begun, is_confirmed) = nodes.seen();
+        assert!(!is_confirmed);
+        until(|| nodes.seen().0 > begun + 5).await;
+        assert_eq!((hold.waiting(), nodes.seen().1), (1, false));
+        hold.release();
+    };
+    let starting = Node::on(device, nodes.clone(), Via::Process);
+    let (node, ()) = tokio::join!(starting, recovers);
+    assert!(nodes.seen().1);
+    node.open(1).await;
+}
+
+async fn until(mut look: impl FnMut() -> bool) {
+    let wait = async {
+        while !look() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait)
+        .await
+        .expect("in time");
 }
