@@ -15,6 +15,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 const BEYOND_LEASE: Duration = Duration::from_secs(5);
 /// Before anything happens to it, a cluster works for a while.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// Partitions open at a frontend, and how many it has given away.
+const LED: &str = "tailwater_frontend_partitions_led";
+const CLOSED: &str = "tailwater_frontend_partitions_closed_total";
 /// What a fenced process ends with.
 const FENCED: i32 = 70;
 const KILLED: i32 = 128 + libc::SIGKILL;
@@ -70,6 +73,30 @@ impl Run {
                 .iter()
                 .all(|(partition, offset)| now.get(partition) > Some(offset))
         });
+    }
+
+    /// Waits until all frontends lead equally many partitions, or one more, and `total` at least in all.
+    fn wait_until_level(&self, total: f64) {
+        wait_until("partitions to be spread evenly", LIMIT, || {
+            let led = self.of_frontends(LED);
+            let most = led.iter().copied().fold(0.0, f64::max);
+            let least = led.iter().copied().fold(f64::MAX, f64::min);
+            most - least <= 1.0 && led.iter().sum::<f64>() >= total
+        });
+    }
+
+    fn of_frontends(&self, metric: &str) -> Vec<f64> {
+        let roles = self.cluster.roles();
+        let frontends = roles.iter().filter(|role| role.starts_with("frontend"));
+        frontends.map(|role| self.cluster.metrics(role).sum(metric)).collect()
+    }
+
+    /// SIGTERM, and waits until the role is back.
+    fn restart(&self, role: &str) {
+        let (pid, ends) = (self.cluster.pid(role), self.cluster.exits(role).len());
+        self.cluster.signal(role, libc::SIGTERM);
+        assert_eq!(self.cluster.wait_for_exit(role, ends + 1, LIMIT), 0, "{role}");
+        self.cluster.wait_until_back(role, pid);
     }
 
     /// Ends the load, reads everything, and stops the cluster.
@@ -143,10 +170,34 @@ fn a_rolling_restart_is_not_noticed() {
     let roles = run.cluster.roles();
     let frontends = roles.iter().filter(|role| role.starts_with("frontend"));
     for role in frontends.chain(&roles) {
-        let (pid, ends) = (run.cluster.pid(role), run.cluster.exits(role).len());
-        run.cluster.signal(role, libc::SIGTERM);
-        assert_eq!(run.cluster.wait_for_exit(role, ends + 1, LIMIT), 0, "{role}");
-        run.cluster.wait_until_back(role, pid);
+        run.restart(role);
+        run.wait_for_progress();
+    }
+    run.finish();
+}
+
+/// A frontend that joins under load leads nothing, and soon its share, which the other one gives away without leaving; after a
+/// restart of each in turn all lead equally many again.
+#[test]
+fn a_frontend_that_joins_gets_its_share() {
+    let Some(run) = Run::start("a frontend that joins", ClusterOptions::default()) else {
+        return;
+    };
+    let total = run.of_frontends(LED).iter().sum();
+    run.restart("frontend-2");
+    run.wait_until_level(total);
+    run.wait_for_progress();
+    let given = run.of_frontends(CLOSED)[0];
+    assert!(
+        given >= (total / 2.0).floor(),
+        "frontend-1 gave {given} of {total} away"
+    );
+    for _ in 0..if is_long() { 10 } else { 1 } {
+        for role in ["frontend-1", "frontend-2"] {
+            run.restart(role);
+            run.wait_for_progress();
+        }
+        run.wait_until_level(total);
         run.wait_for_progress();
     }
     run.finish();

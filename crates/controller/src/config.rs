@@ -15,6 +15,11 @@ pub struct Config {
     /// A node that is silent for longer is fenced. Absent: never, which is right only where all nodes are one process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<Millis>,
+    /// Partitions move, a few at a time, until all frontends lead equally many, of each topic and in all: so one that joins
+    /// gets its share.
+    pub balance: bool,
+    /// How long a frontend is registered before it takes part in that, and how long nothing moves after a controller's start.
+    pub balance_after: Millis,
     /// A compactor that doesn't renew a task for longer may lose it to another.
     pub task_lease: Millis,
     /// Time that a compactor has to write an object and commit it.
@@ -33,6 +38,8 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from("data/controller"),
             lease: None,
+            balance: true,
+            balance_after: Millis::seconds(5),
             task_lease: Millis::seconds(30),
             object_deadline: Millis::seconds(15 * 60),
             delete_delay: Millis::seconds(5 * 60),
@@ -72,6 +79,7 @@ impl Config {
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             node_lease: self.lease.map(Millis::as_duration),
+            balance_after: self.balance.then(|| self.balance_after.as_duration()),
             task_lease: self.task_lease.as_duration(),
             object_deadline: self.object_deadline.as_duration(),
             delete_delay: self.delete_delay.as_duration(),

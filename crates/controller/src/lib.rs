@@ -4,9 +4,10 @@
 //! them. Does not own: record bytes (it never sees any), which it moves only by orders to WAL nodes and leases to
 //! compactors.
 //!
-//! A call goes: port (`service`) → queue → driver → decision on the state (`state`, `plan`) → durable batch (`store`) →
+//! A call goes: port (`service`) → queue → driver → decision on the state (`state`, `plan`, `balance`) → durable batch (`store`) →
 //! published to readers and watchers → answered → effects. Nothing is seen before it is durable.
 
+mod balance;
 mod config;
 mod error;
 mod plan;

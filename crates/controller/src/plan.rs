@@ -29,6 +29,14 @@ impl<T: Copy + Ord> Spread<T> {
         self.by_load.insert((load + 1, candidate));
         Some(candidate)
     }
+
+    /// As [`Spread::place`], at this candidate, if it is one.
+    pub fn place_at(&mut self, candidate: T) -> Option<T> {
+        let (load, _) = *self.by_load.iter().find(|(_, one)| *one == candidate)?;
+        self.by_load.remove(&(load, candidate));
+        self.by_load.insert((load + 1, candidate));
+        Some(candidate)
+    }
 }
 
 #[cfg(test)]
@@ -42,5 +50,7 @@ mod tests {
         let places: Vec<_> = (0..6).filter_map(|_| spread.place()).collect();
         assert_eq!(places, [2, 2, 3, 1, 2, 3]);
         assert_eq!(Spread::<u32>::new([]).place(), None);
+        assert_eq!((spread.place_at(1), spread.place_at(9)), (Some(1), None));
+        assert_eq!([spread.place(), spread.place()], [Some(2), Some(3)]);
     }
 }

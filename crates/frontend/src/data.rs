@@ -100,6 +100,7 @@ impl Data {
         tasks.spawn("metadata", Policy::FATAL_ABORT, follow(view.clone(), session.clone()));
         tasks.spawn("journal", Policy::FATAL_ABORT, keeper.run());
         tasks.spawn("partitions", Policy::FATAL_ABORT, partitions.clone().follow());
+        tasks.spawn("asked", Policy::FATAL_ABORT, partitions.clone().give_asked());
         Ok(Self {
             config,
             session,

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use tailwater_rpc::Error;
 use tailwater_rpc::controller::{
-    Caller, Controller, Endpoint, Heartbeat, NodeState, RegisterNode, Tier, until_answered,
+    Caller, Controller, Endpoint, Heartbeat, NodeState, OpenStream, RegisterNode, Tier, until_answered,
 };
 use tailwater_runtime::{Backoff, Clock, Random, Runtime};
 use tailwater_types::{ClusterId, ControllerEpoch, JournalId, NodeEpoch, NodeId};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Exit code of a process whose node was fenced.
@@ -48,6 +49,8 @@ struct Inner {
     fenced: CancellationToken,
     /// Whether this node has been asked to stop, which every heartbeat tells from then on.
     leaving: AtomicBool,
+    /// What the controller asks this node to give away, told again with each of its answers.
+    asked: watch::Sender<Vec<OpenStream>>,
     runtime: Runtime,
 }
 
@@ -81,6 +84,7 @@ impl Session {
             controller_epoch: AtomicU64::new(registration.controller_epoch.0),
             fenced: CancellationToken::new(),
             leaving: AtomicBool::new(false),
+            asked: watch::Sender::default(),
             runtime,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -124,6 +128,11 @@ impl Session {
         &self.inner.fenced
     }
 
+    /// Leaderships that the controller asks this node to give away: told with each answer that names any, and once none is named any more.
+    pub fn asked(&self) -> watch::Receiver<Vec<OpenStream>> {
+        self.inner.asked.subscribe()
+    }
+
     /// Looks whether the controller's refusal means that this node is fenced, and if so stops the process.
     pub fn judge(&self, error: &Error) {
         match error {
@@ -145,6 +154,10 @@ impl Session {
         match answer {
             Ok(answer) => {
                 self.saw(answer.controller_epoch);
+                let is_asked = !answer.asked.is_empty() || !self.inner.asked.borrow().is_empty();
+                if is_asked {
+                    self.inner.asked.send_replace(answer.asked);
+                }
                 if answer.state == NodeState::Fenced {
                     self.stop("the controller has fenced this node");
                 }

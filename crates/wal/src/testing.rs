@@ -188,6 +188,7 @@ impl Nodes for FakeNodes {
         Ok(HeartbeatAnswer {
             controller_epoch: ControllerEpoch(1),
             state: state.node,
+            asked: Vec::new(),
         })
     }
 

@@ -229,6 +229,7 @@ impl Nodes for Cluster {
         Ok(HeartbeatAnswer {
             controller_epoch: ControllerEpoch(1),
             state: NodeState::Active,
+            asked: Vec::new(),
         })
     }
 

@@ -22,7 +22,8 @@ use super::metrics::Metrics;
 use super::published::Published;
 use super::settle::Settler;
 use crate::state::{
-    Changes, Effect, Limits, MAX_BYTES, MAX_KEYS, State, Step, Timers, Tx, View, journals, nodes, objects, streams,
+    Changes, Effect, Limits, MAX_BYTES, MAX_KEYS, State, Step, Timers, Tx, View, balance, journals, nodes, objects,
+    streams,
 };
 use crate::store::{MetadataStore, Pair, StoreError, Write};
 
@@ -151,6 +152,12 @@ impl Driver {
                     break;
                 }
             }
+        }
+        if sweeps {
+            let mut tx = Tx::new(&self.state, &self.timers, &self.limits, self.now());
+            balance::ask(&mut tx);
+            let asked = tx.finish();
+            self.add(asked, None).await;
         }
         self.commit().await;
         if sweeps {

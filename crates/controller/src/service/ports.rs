@@ -16,7 +16,7 @@ use tailwater_types::{DeviceEpoch, DeviceId, JournalId, MetadataVersion, Offset,
 
 use super::ControllerService;
 use super::update;
-use crate::state::{Tx, View, catalog, configs, journals, nodes, objects, streams, tasks};
+use crate::state::{Tx, View, balance, catalog, configs, journals, nodes, objects, streams, tasks};
 
 /// Some tasks become due by time alone: how often a waiting compactor asks again.
 const LEASE_POLL: Duration = Duration::from_millis(500);
@@ -41,6 +41,7 @@ impl Nodes for ControllerService {
             Ok(HeartbeatAnswer {
                 state: update::node_state(nodes::heartbeat(tx, caller, &request)?),
                 controller_epoch: tx.cluster().term,
+                asked: balance::asked_of(tx, caller),
             })
         };
         self.commands.run("heartbeat", 0, command).await

@@ -1,13 +1,14 @@
 //! The controller as a pure state machine: what the metadata is, and how each command changes it.
 //!
 //! Owns: the records in memory with what is derived from them, the decisions ([`nodes`], [`catalog`], [`configs`],
-//! [`streams`], [`journals`], [`objects`], [`tasks`]), and the controller's timers. Does not own: I/O, durability, who may see what
+//! [`streams`], [`balance`], [`journals`], [`objects`], [`tasks`]), and the controller's timers. Does not own: I/O, durability, who may see what
 //! when (the driver in `service`).
 //!
 //! A command is a function of a [`Tx`], which reads the state and collects changes; it never changes the state itself.
 //! Everything durable is a record; [`State::put`] is the only way in, for new changes, for a start from the store and for
 //! undoing alike, so a state rebuilt from the store equals the one that was lost.
 
+pub mod balance;
 pub mod catalog;
 pub mod configs;
 mod index;

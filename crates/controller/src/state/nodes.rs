@@ -102,6 +102,7 @@ pub fn register(tx: &mut Tx<'_>, request: &RegisterNode) -> Result<Registration>
         device,
     };
     tx.put_node(node, record);
+    tx.touch(Touch::Registered(node));
     journals::seal_all_of(tx, node);
     Ok(registration(tx, epoch, device_epoch))
 }

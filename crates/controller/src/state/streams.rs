@@ -13,7 +13,7 @@ use tailwater_rpc::controller::{Caller, CloseStream, ClosedAt, OpenStream, Opene
 use tailwater_rpc::{Error, Result};
 use tailwater_types::{JournalId, Lsn, LsnRange, NodeEpoch, NodeId, Offset, StreamId};
 
-use super::{State, Tx, View, catalog, index::Leader, journals, nodes};
+use super::{State, Tx, View, balance, catalog, index::Leader, journals, nodes};
 use crate::plan::Spread;
 
 /// What one step of [`place`] changes at most, well below what an atomic change may have.
@@ -147,7 +147,7 @@ pub fn close(tx: &mut Tx<'_>, caller: Caller, requests: &[CloseStream]) -> Resul
             let block = tx.block(number);
             block.map_or_else(StreamBlock::default, |block| (**block).clone())
         });
-        answers.push(close_stream(tx.state, block, caller, *request, &mut others));
+        answers.push(close_stream(tx, block, caller, *request, &mut others));
     }
     for (number, block) in blocks {
         let before = tx.state.block(number);
@@ -159,7 +159,7 @@ pub fn close(tx: &mut Tx<'_>, caller: Caller, requests: &[CloseStream]) -> Resul
 }
 
 fn close_stream(
-    state: &State,
+    tx: &Tx<'_>,
     block: &mut StreamBlock,
     caller: Caller,
     request: CloseStream,
@@ -183,7 +183,8 @@ fn close_stream(
     if !leads || row.leader_epoch != leader_epoch {
         return Err(Error::StreamFenced { stream });
     }
-    check_close(state, caller, &request)?;
+    check_close(tx.state, caller, &request)?;
+    let wanted = balance::target(tx, stream, row);
     row.ended = ended;
     row.closed.retain(|tail| tail.owner != caller.node);
     row.closed.push(ClosedTail {
@@ -191,7 +192,8 @@ fn close_stream(
         journal: request.journal,
         end: request.journal_end,
     });
-    give(state, row, others.place());
+    let next = wanted.and_then(|frontend| others.place_at(frontend));
+    give(tx.state, row, next.or_else(|| others.place()));
     Ok(())
 }
 

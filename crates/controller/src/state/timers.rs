@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use tailwater_runtime::clock::Instant;
-use tailwater_types::{NodeId, ObjectId, TaskId};
+use tailwater_types::{NodeId, ObjectId, StreamId, TaskId};
 
+use super::balance::Asked;
 use super::{State, View};
 
 /// A reading to be taken together with a step.
@@ -15,6 +16,10 @@ use super::{State, View};
 pub enum Touch {
     /// The node was heard.
     Heard(NodeId),
+    /// The node has registered anew.
+    Registered(NodeId),
+    /// A stream's leader was asked to give it away.
+    Asked(StreamId, Asked),
     /// A task has a new holder.
     Leased(TaskId),
     /// A task's holder was heard.
@@ -31,6 +36,8 @@ pub struct Timers {
     /// The end of this controller's last stall: while it slept it heard nobody.
     stalled: Instant,
     heard: BTreeMap<NodeId, Instant>,
+    registered: BTreeMap<NodeId, Instant>,
+    asked: BTreeMap<StreamId, (Asked, Instant)>,
     leased: BTreeMap<TaskId, Instant>,
     renewed: BTreeMap<TaskId, Instant>,
     prepared: BTreeMap<ObjectId, Instant>,
@@ -43,6 +50,8 @@ impl Timers {
             activated,
             stalled: activated,
             heard: BTreeMap::new(),
+            registered: BTreeMap::new(),
+            asked: BTreeMap::new(),
             leased: BTreeMap::new(),
             renewed: BTreeMap::new(),
             prepared: BTreeMap::new(),
@@ -54,6 +63,12 @@ impl Timers {
         match touch {
             Touch::Heard(node) => {
                 self.heard.insert(node, now);
+            }
+            Touch::Registered(node) => {
+                self.registered.insert(node, now);
+            }
+            Touch::Asked(stream, asked) => {
+                self.asked.insert(stream, (asked, now));
             }
             Touch::Leased(task) => {
                 self.leased.insert(task, now);
@@ -79,6 +94,21 @@ impl Timers {
     /// When a node's lease began to run.
     pub fn heard(&self, node: NodeId) -> Instant {
         self.since(self.heard.get(&node)).max(self.stalled)
+    }
+
+    /// When a node registered last.
+    pub fn registered(&self, node: NodeId) -> Instant {
+        self.since(self.registered.get(&node))
+    }
+
+    /// What was asked of leaders, and when.
+    pub fn asked(&self) -> impl Iterator<Item = (StreamId, (Asked, Instant))> {
+        self.asked.iter().map(|(stream, asked)| (*stream, *asked))
+    }
+
+    /// As [`Timers::asked`], of one stream.
+    pub fn asked_for(&self, stream: StreamId) -> Option<(Asked, Instant)> {
+        self.asked.get(&stream).copied()
     }
 
     /// When a task's lease was given.
@@ -109,6 +139,9 @@ impl Timers {
     pub fn prune(&mut self, state: &State) {
         let index = state.index();
         self.heard.retain(|node, _| state.node(*node).is_some());
+        self.registered.retain(|node, _| state.node(*node).is_some());
+        self.asked
+            .retain(|stream, (asked, _)| state.row(*stream).is_some_and(|row| asked.is_of(row)));
         self.leased.retain(|task, _| index.is_task(*task));
         self.renewed.retain(|task, _| index.is_task(*task));
         self.prepared.retain(|object, _| index.is_unsettled(*object));

@@ -23,6 +23,8 @@ pub const MAX_BYTES: usize = 1 << 20;
 pub struct Limits {
     /// A node that is silent for longer is fenced; `None`: never.
     pub node_lease: Option<Duration>,
+    /// How long a frontend is registered before it gets, or gives, a share of what others lead; `None`: never.
+    pub balance_after: Option<Duration>,
     pub task_lease: Duration,
     /// A writer's time for a prepared object.
     pub object_deadline: Duration,

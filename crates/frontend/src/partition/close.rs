@@ -1,7 +1,7 @@
 //! Giving leaderships away in order (docs/design.md section 3, "Partition move").
 //!
 //! Owns: the order of it. No batch is taken any more; every append has its outcome; a snapshot slice is durable; the
-//! controller is told the exact end. Does not own: which leaderships are given away and when (`data`), nor their end, which
+//! controller is told the exact end. Does not own: which leaderships are given away and when (`data`, the controller), nor their end, which
 //! comes with the metadata that names another leader (`registry`): until then they serve fetches. Invariant: once the
 //! controller may have been told, the leadership takes no batch ever again.
 
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tailwater_rpc::Error;
-use tailwater_rpc::controller::{CloseStream, is_passing};
+use tailwater_rpc::controller::{CloseStream, OpenStream, is_passing};
 use tailwater_runtime::clock::Instant;
 use tailwater_types::{Lsn, Outcome};
 
@@ -27,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(2);
 const CLOSE_AT_ONCE: usize = 256;
 /// How long one call to the controller may take before it is made again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// What the controller asks for is begun within this time, or not at all: it asks for 10 s.
+const ASKED_WITHIN: Duration = Duration::from_secs(5);
 const REPEAT_FIRST: Duration = Duration::from_millis(20);
 const REPEAT_MAX: Duration = Duration::from_millis(500);
 
@@ -117,6 +119,25 @@ impl Partition {
 }
 
 impl Partitions {
+    /// Gives away what the controller asks for, so that another frontend gets its share; runs until its task is dropped.
+    pub async fn give_asked(self) {
+        let mut asked = self.session().asked();
+        while asked.changed().await.is_ok() {
+            let streams = asked.borrow_and_update().clone();
+            let is_asked = |partition: &Arc<Partition>| {
+                let (stream, leader_epoch) = (partition.stream, partition.leader_epoch);
+                streams.contains(&OpenStream { stream, leader_epoch })
+            };
+            let mut asked_of = self.taking();
+            asked_of.retain(is_asked);
+            if !asked_of.is_empty() {
+                tracing::debug!(partitions = asked_of.len(), "giving away what the controller asks for");
+                let deadline = self.session().clock().now() + ASKED_WITHIN;
+                self.close(&asked_of, deadline).await;
+            }
+        }
+    }
+
     /// Gives away everything that is led here, if there is anybody to take it. What can't be until `deadline` stays.
     pub async fn close_all(&self, deadline: Instant) {
         for partitions in self.taking().chunks(CLOSE_AT_ONCE) {

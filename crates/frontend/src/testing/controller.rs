@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tailwater_rpc::controller::{
     Caller, CloseStream, ClosedAt, ConfigInfo, ConfigResource, Endpoint, MetadataChange, MetadataUpdate, NodeInfo,
-    NodeState, ObjectSlice, PartitionInfo, SnapshotAt, StreamProgress, Tier, TopicInfo,
+    NodeState, ObjectSlice, OpenStream, PartitionInfo, SnapshotAt, StreamProgress, Tier, TopicInfo,
 };
 use tailwater_rpc::{Error, Result};
 use tailwater_types::{
@@ -45,6 +45,8 @@ struct Inner {
     /// Whether nobody hears for now that a journal was opened.
     confirms_nothing: bool,
     closes: usize,
+    /// What nodes are asked to give away.
+    asks: Vec<OpenStream>,
     /// Whether nobody is told how far streams are uploaded.
     hides_uploads: bool,
     next_id: u64,
@@ -135,6 +137,12 @@ impl FakeController {
     /// Gives up what a node has open.
     pub fn seal_all_of(&self, node: u32) {
         self.inner.lock().seal_all_of(NodeId(node), &self.wal);
+    }
+
+    /// Asks for these leaderships from now on.
+    pub fn ask(&self, streams: &[(StreamId, LeaderEpoch)]) {
+        let asked = |&(stream, leader_epoch): &(StreamId, LeaderEpoch)| OpenStream { stream, leader_epoch };
+        self.inner.lock().asks = streams.iter().map(asked).collect();
     }
 
     /// How often streams' ends were said.

@@ -9,7 +9,7 @@ use tailwater_types::{
     StreamId, TopicId,
 };
 
-use super::{Caller, ConfigResource};
+use super::{Caller, ConfigResource, OpenStream};
 use crate::{Result, Stream};
 
 /// Who is there, and what everybody must know.
@@ -108,6 +108,9 @@ pub struct Heartbeat {
 pub struct HeartbeatAnswer {
     pub controller_epoch: ControllerEpoch,
     pub state: NodeState,
+    /// Leaderships that the node is asked to give away ([`super::Journals::close_streams`]), since another leads fewer. It may
+    /// as well not: what isn't named any more isn't wanted any more.
+    pub asked: Vec<OpenStream>,
 }
 
 /// One atomic step of the metadata, or all of it.

@@ -76,6 +76,7 @@ impl Nodes for Fake {
         Ok(HeartbeatAnswer {
             controller_epoch: caller.controller_epoch.next(),
             state: NodeState::Active,
+            asked: Vec::new(),
         })
     }
 

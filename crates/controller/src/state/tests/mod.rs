@@ -1,5 +1,6 @@
 //! The state machine: each transition and refusal by tables, its invariants by random histories.
 
+mod balance;
 mod commits;
 mod history;
 mod leases;
@@ -50,6 +51,7 @@ impl Machine {
             timers: Timers::new(now),
             limits: Limits {
                 node_lease: Some(LEASE),
+                balance_after: Some(SECOND * 5),
                 task_lease: LEASE * 3,
                 object_deadline: LEASE * 9,
                 delete_delay: LEASE * 6,
@@ -102,6 +104,11 @@ impl Machine {
         for chore in [nodes::expire, streams::place, objects::sweep] {
             self.chore(chore);
         }
+        self.run(|tx| {
+            super::balance::ask(tx);
+            Ok(())
+        })
+        .unwrap();
         self.timers.prune(&self.state);
     }
 

@@ -326,3 +326,50 @@ async fn a_batch_that_waits_for_room_is_not_appended_late() {
         Offset(taken.len() as i64)
     );
 }
+
+/// What the controller asks for moves whole, and nothing else does: this node's journal goes on. Another epoch of the same
+/// stream is none of what was asked for.
+#[tokio::test(start_paused = true)]
+async fn what_the_controller_asks_for_is_given_away() {
+    let fixture = Fixture::start().await;
+    let (stays, moves) = (fixture.topic("stays").await, fixture.topic("moves").await);
+    let second = fixture.another(2).await;
+    commit(&moves, batch(&[b"one", b"two"])).await;
+    let journal = fixture.data.partitions.all()[0].journal.id();
+    fixture
+        .controller
+        .ask(&[(moves.stream, LeaderEpoch(0)), (stays.stream, LeaderEpoch(7))]);
+    let moved = opened_at(&second, moves.topic(), 0).await;
+    assert_eq!((moved.leader_epoch(), moved.log_end()), (LeaderEpoch(1), Offset(2)));
+    assert_eq!(commit(&moved, batch(&[b"three"])).await, Offset(2));
+    assert_eq!(values_from(&moved, 0).await.len(), 3);
+    // It is told again with each heartbeat, to both of them.
+    fixture.data.runtime.clock.sleep(30 * SECOND).await;
+    assert_eq!(commit(&stays, batch(&[b"here"])).await, Offset(0));
+    assert_eq!(commit(&moved, batch(&[b"there"])).await, Offset(3));
+    assert_eq!((stays.journal.id(), fixture.controller.closes()), (journal, 1));
+}
+
+/// While nothing becomes durable, what is asked for isn't begun: after a moment the partition goes on here, and moves with the
+/// next request once that is over.
+#[tokio::test(start_paused = true)]
+async fn what_can_t_be_given_away_goes_on() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let second = fixture.another(2).await;
+    fixture.wal.hold();
+    let held = append(&partition, batch(&[b"one"])).await.unwrap();
+    fixture.controller.ask(&[(partition.stream, LeaderEpoch(0))]);
+    fixture.data.runtime.clock.sleep(SECOND).await;
+    assert!(partition.is_closing());
+    fixture.controller.ask(&[]);
+    fixture.data.runtime.clock.sleep(10 * SECOND).await;
+    assert!(!partition.is_closing(), "it takes batches again");
+    assert_eq!(fixture.controller.closes(), 0);
+    fixture.wal.release();
+    held.committed().await.unwrap();
+    assert_eq!(commit(&partition, batch(&[b"two"])).await, Offset(1));
+    fixture.controller.ask(&[(partition.stream, LeaderEpoch(0))]);
+    let moved = opened_at(&second, partition.topic(), 0).await;
+    assert_eq!(values_from(&moved, 0).await.len(), 2);
+}

@@ -77,6 +77,7 @@ impl Nodes for FakeController {
         Ok(HeartbeatAnswer {
             controller_epoch: ControllerEpoch(1),
             state,
+            asked: inner.asks.clone(),
         })
     }
 

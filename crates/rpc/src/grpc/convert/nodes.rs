@@ -162,6 +162,7 @@ impl From<HeartbeatAnswer> for proto::HeartbeatAnswer {
         Self {
             controller_epoch: answer.controller_epoch.0,
             state: proto::NodeState::from(answer.state).into(),
+            asked: into_all(answer.asked),
         }
     }
 }
@@ -173,6 +174,7 @@ impl TryFrom<proto::HeartbeatAnswer> for HeartbeatAnswer {
         Ok(Self {
             controller_epoch: ControllerEpoch(answer.controller_epoch),
             state: node_state(answer.state, "state")?,
+            asked: all(answer.asked)?,
         })
     }
 }

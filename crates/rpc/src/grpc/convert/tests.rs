@@ -151,6 +151,10 @@ fn structs_survive_the_wire() {
         survives::<_, proto::HeartbeatAnswer>(HeartbeatAnswer {
             controller_epoch: ControllerEpoch(1),
             state,
+            asked: vec![OpenStream {
+                stream: StreamId(7),
+                leader_epoch: LeaderEpoch(3),
+            }],
         });
     }
     for tier in [Tier::Frontend, Tier::Wal, Tier::Compactor] {
@@ -387,6 +391,12 @@ fn ill_formed_fields_are_named() {
     refused::<NodeInfo, _>("node.device", info(), |it| it.device = Some(Bytes::new()));
     refused::<Registration, _>("cluster", proto::Registration::default(), |_| ());
     refused::<HeartbeatAnswer, _>("state", proto::HeartbeatAnswer::default(), |_| ());
+    let beat = || proto::HeartbeatAnswer {
+        state: proto::NodeState::Active.into(),
+        asked: vec![proto::StreamEpoch::default()],
+        ..proto::HeartbeatAnswer::default()
+    };
+    refused::<HeartbeatAnswer, _>("leader_epoch", beat(), |it| it.asked[0].leader_epoch = -1);
     let change = |change| proto::MetadataChange { change: Some(change) };
     let deleted = || change(Change::TopicDeleted(short()));
     let partition = || proto::PartitionInfo {
