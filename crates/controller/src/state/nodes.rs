@@ -9,6 +9,8 @@
 //! A registration is complete when there is nothing left to confirm: at once, except for a node with a device, which is
 //! `Starting` until it has confirmed its device epoch.
 
+use std::time::Duration;
+
 use tailwater_format::metadata::{DeviceRecord, Key, NodeRecord, NodeState, NodeTier, Record};
 use tailwater_rpc::controller::{Caller, DeviceReport, Endpoint, Heartbeat, RegisterNode, Registration, Tier};
 use tailwater_rpc::{Error, Result};
@@ -18,6 +20,9 @@ use super::{Effect, State, Touch, Tx, View, journals};
 
 /// A step that fences nodes stops here, well below what an atomic change may hold; the next one goes on.
 const FENCE_KEYS: usize = 60;
+
+/// How long the record of a node that is gone is kept: for those who look what has become of it.
+const FORGET_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// Checks who calls, before anything else (docs/design.md section 5).
 ///
@@ -32,10 +37,17 @@ pub fn check(view: &impl View, caller: Caller) -> Result<()> {
         });
     }
     let node = caller.node;
+    let carried = caller.node_epoch;
     let Some(record) = view.node(node) else {
-        return Err(Error::NodeUnknown { node });
+        // Nobody has a registration up to that epoch who isn't known any more.
+        let forgotten = NodeEpoch(1)..=view.counters().forgotten_epoch;
+        return Err(if forgotten.contains(&carried) {
+            Error::NodeFenced { node }
+        } else {
+            Error::NodeUnknown { node }
+        });
     };
-    let (carried, registered) = (caller.node_epoch, record.epoch);
+    let registered = record.epoch;
     // The epoch that a fencing raised to was given to nobody; the one below it is the one that was fenced.
     let known = carried < registered || (carried == registered && record.granted);
     if !known {
@@ -82,7 +94,9 @@ pub fn register(tx: &mut Tx<'_>, request: &RegisterNode) -> Result<Registration>
         .as_ref()
         .map(|report| grant_device(tx, node, report))
         .transpose()?;
-    let epoch = before.map_or(NodeEpoch(0), |record| record.epoch).next();
+    // Never one that a node of this number had before, though its record may be deleted.
+    let forgotten = tx.counters().forgotten_epoch;
+    let epoch = before.map_or(forgotten, |record| record.epoch).next();
     let record = NodeRecord {
         tier: tier(request.tier),
         epoch,
@@ -247,7 +261,7 @@ fn seal_left(tx: &mut Tx<'_>, registration: (NodeId, NodeEpoch)) {
     }
 }
 
-/// Fences nodes whose lease is lost, and moves those that leave along. Answers whether it stopped before the end.
+/// Fences nodes whose lease is lost, moves those that leave along, and forgets those that are gone. Answers whether it stopped before the end.
 pub fn expire(tx: &mut Tx<'_>) -> bool {
     let state = tx.state;
     for (id, node) in nodes(state) {
@@ -274,6 +288,9 @@ pub fn expire(tx: &mut Tx<'_>) -> bool {
             // It keeps nothing, and may come back under another number: nobody has to look after this one.
             NodeState::Fenced if node.tier == NodeTier::Compactor => {
                 set_state(tx, id, |_| NodeState::Gone);
+            }
+            NodeState::Gone if tx.now.saturating_duration_since(tx.timers.heard(id)) > FORGET_AFTER => {
+                tx.forget_node(id, node.epoch);
             }
             _ => {}
         }

@@ -8,7 +8,7 @@ use tailwater_format::metadata::{
     StreamBlock, StreamRow, TopicRecord,
 };
 use tailwater_runtime::clock::Instant;
-use tailwater_types::{DeviceId, JournalId, MetadataVersion, NodeId, ObjectId, StreamId, TaskId, TopicId};
+use tailwater_types::{DeviceId, JournalId, MetadataVersion, NodeEpoch, NodeId, ObjectId, StreamId, TaskId, TopicId};
 
 use super::{Changes, State, Timers, Touch, View};
 
@@ -189,6 +189,14 @@ impl<'a> Tx<'a> {
         counters.next_producer_id += count;
         self.put_counters(counters);
         first
+    }
+
+    /// A node's record is deleted: whoever comes under its number gets a higher epoch.
+    pub fn forget_node(&mut self, id: NodeId, epoch: NodeEpoch) {
+        let mut counters = self.counters();
+        counters.forgotten_epoch = counters.forgotten_epoch.max(epoch);
+        self.put_counters(counters);
+        self.remove(Key::Node(id));
     }
 
     fn count(&mut self, which: impl Fn(&mut Counters) -> &mut u64, by: u64) -> u64 {

@@ -102,6 +102,7 @@ fn counters_message(record: &Counters) -> CountersMessage {
         next_task: record.next_task,
         next_producer_id: record.next_producer_id,
         next_config: record.next_config,
+        forgotten_epoch: record.forgotten_epoch.0,
     }
 }
 
@@ -114,6 +115,7 @@ fn counters(message: CountersMessage) -> Counters {
         next_task: message.next_task,
         next_producer_id: message.next_producer_id,
         next_config: message.next_config,
+        forgotten_epoch: NodeEpoch(message.forgotten_epoch),
     }
 }
 

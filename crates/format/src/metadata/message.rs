@@ -28,6 +28,8 @@ pub struct CountersMessage {
     pub next_producer_id: i64,
     #[prost(uint64, tag = "7")]
     pub next_config: u64,
+    #[prost(uint64, tag = "8")]
+    pub forgotten_epoch: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

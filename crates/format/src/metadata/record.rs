@@ -24,6 +24,8 @@ pub struct Counters {
     pub next_task: u64,
     pub next_producer_id: i64,
     pub next_config: u64,
+    /// No node whose record was deleted had a higher epoch.
+    pub forgotten_epoch: NodeEpoch,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -65,6 +65,7 @@ fn samples() -> Vec<(Key, Record)> {
                 next_task: 5,
                 next_producer_id: 6000,
                 next_config: 7,
+                forgotten_epoch: NodeEpoch(8),
             })),
         ),
         (

@@ -357,3 +357,53 @@ fn a_node_that_recovers_keeps_its_lease_and_is_given_nothing() {
         .unwrap();
     machine.journal(frontend);
 }
+
+/// The record of a node that is gone is deleted after an hour. Whoever comes under its number has a higher epoch than it ever
+/// had, and its own lives are told that they are fenced for as long as they ask.
+#[test]
+fn what_is_gone_is_forgotten_and_its_epochs_never_come_back() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let mut machine = Machine::new();
+    machine.limits.balance_after = None;
+    machine.wal();
+    let frontend = machine.register(1, Tier::Frontend, 1);
+    let mut lives: Vec<Caller> = Vec::new();
+    for incarnation in 0..4 {
+        let life = machine.register(201, Tier::Compactor, incarnation);
+        assert_eq!(heartbeat(&mut machine, life, false), Ok(Active));
+        assert!(lives.iter().all(|before| before.node_epoch < life.node_epoch));
+        lives.push(life);
+        for minutes in [1, 0, 50] {
+            machine.pass(MINUTE * minutes);
+            machine.chores();
+        }
+        assert_eq!(machine.node_state(201), Gone);
+        if incarnation == 1 {
+            machine.state = machine.rebuilt();
+            machine.timers = Timers::new(machine.now);
+            machine.pass(MINUTE * 50);
+            machine.chores();
+            assert_eq!(
+                machine.node_state(201),
+                Gone,
+                "this controller doesn't know for how long"
+            );
+        }
+        machine.pass(MINUTE * 11);
+        machine.chores();
+        assert_eq!(machine.state.node(NodeId(201)), None);
+        machine.state = machine.rebuilt();
+        for life in &lives {
+            let node = NodeId(201);
+            assert_eq!(heartbeat(&mut machine, *life, false), Err(Error::NodeFenced { node }));
+        }
+    }
+    let node = NodeId(201);
+    let never = Caller {
+        node_epoch: NodeEpoch(1000),
+        ..lives[0]
+    };
+    assert_eq!(heartbeat(&mut machine, never, false), Err(Error::NodeUnknown { node }));
+    assert_eq!(machine.node_state(1), Fenced, "who may come back is remembered");
+    assert!(machine.register(1, Tier::Frontend, 2).node_epoch > frontend.node_epoch);
+}
