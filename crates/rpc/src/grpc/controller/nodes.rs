@@ -100,7 +100,7 @@ async fn next_update(messages: &mut Stream<proto::MetadataUpdate>, peer: &Peer) 
     };
     let (version, previous) = convert::versions(&first);
     let mut more = first.more;
-    let mut changes = all(first.changes).map_err(|error| peer.ill_formed(&error))?;
+    let mut changes = convert::known_changes(first.changes).map_err(|error| peer.ill_formed(&error))?;
     while more {
         let part = messages.try_next().await?.ok_or_else(|| Error::Unavailable {
             detail: "the metadata ended within an update: the watcher has to start again".to_owned(),
@@ -111,7 +111,7 @@ async fn next_update(messages: &mut Stream<proto::MetadataUpdate>, peer: &Peer) 
             return Err(peer.ill_formed(&error));
         }
         more = part.more;
-        let part: Vec<_> = all(part.changes).map_err(|error| peer.ill_formed(&error))?;
+        let part = convert::known_changes(part.changes).map_err(|error| peer.ill_formed(&error))?;
         changes.extend(part);
     }
     Ok(Some(MetadataUpdate {

@@ -14,7 +14,7 @@ mod tasks;
 mod tests;
 
 pub(super) use journals::{closed_streams, opened_streams};
-pub(super) use nodes::versions;
+pub(super) use nodes::{known_changes, versions};
 pub(super) use tasks::{ms, task_kinds};
 
 use bytes::Bytes;

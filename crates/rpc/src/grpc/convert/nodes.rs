@@ -311,6 +311,13 @@ impl TryFrom<proto::MetadataChange> for MetadataChange {
     }
 }
 
+/// The changes that this build knows. A newer controller may tell of others, which matter to newer nodes only: whoever refused
+/// them would start to watch again for ever.
+pub(in crate::grpc) fn known_changes(changes: Vec<proto::MetadataChange>) -> Result<Vec<MetadataChange>> {
+    let known = changes.into_iter().filter(|change| change.change.is_some());
+    known.map(TryInto::try_into).collect()
+}
+
 /// The version that a message of `Watch` belongs to, and the one before it.
 pub(in crate::grpc) fn versions(update: &proto::MetadataUpdate) -> (MetadataVersion, Option<MetadataVersion>) {
     (MetadataVersion(update.version), update.previous.map(MetadataVersion))

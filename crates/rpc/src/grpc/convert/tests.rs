@@ -500,3 +500,18 @@ fn ill_formed_answers_are_refused() {
         ));
     }
 }
+
+/// A change of a kind that came later is left out, and nothing else with it; one that is ill-formed isn't.
+#[test]
+fn changes_that_nobody_knows_here_are_left_out() {
+    let known = MetadataChange::TopicDeleted(TopicId::from_bytes([3; 16]));
+    // What a kind that came later looks like: a field that this build skips.
+    let unknown = proto::MetadataChange::decode(&[0xfa, 0x01, 0x02, 0x08, 0x01][..]).expect("a message");
+    assert_eq!(unknown.change, None);
+    let mut changes = vec![unknown.clone(), known.clone().into(), unknown];
+    assert_eq!(known_changes(changes.clone()), Ok(vec![known]));
+    changes.push(proto::MetadataChange {
+        change: Some(Change::TopicDeleted(Bytes::new())),
+    });
+    assert!(known_changes(changes).is_err());
+}
