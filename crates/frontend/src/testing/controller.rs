@@ -45,6 +45,9 @@ struct Inner {
     /// Whether nobody hears for now that a journal was opened.
     confirms_nothing: bool,
     closes: usize,
+    /// How often settings were changed or should have been, and how often that fails yet, with what.
+    changes: usize,
+    failing_changes: Option<(Error, usize)>,
     /// What nodes are asked to give away.
     asks: Vec<OpenStream>,
     /// Whether nobody is told how far streams are uploaded.
@@ -137,6 +140,13 @@ impl FakeController {
     /// Gives up what a node has open.
     pub fn seal_all_of(&self, node: u32) {
         self.inner.lock().seal_all_of(NodeId(node), &self.wal);
+    }
+
+    /// The next so many changes of settings fail. Answers how many there were so far.
+    pub fn fail_changes(&self, error: Error, times: usize) -> usize {
+        let mut inner = self.inner.lock();
+        inner.failing_changes = Some((error, times));
+        inner.changes
     }
 
     /// Asks for these leaderships from now on.

@@ -114,6 +114,13 @@ impl Catalog for FakeController {
 
     async fn alter_configs(&self, _: Caller, request: AlterConfigs) -> Result<MetadataVersion> {
         let mut inner = self.inner.lock();
+        inner.changes += 1;
+        if let Some((error, times)) = &mut inner.failing_changes
+            && *times > 0
+        {
+            *times -= 1;
+            return Err(error.clone());
+        }
         let resource = request.resource;
         let change = match &resource {
             ConfigResource::Topic(id) => {
