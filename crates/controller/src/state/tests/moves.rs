@@ -119,7 +119,8 @@ fn an_unconfirmed_journal_needs_no_member_to_be_sealed() {
         cluster.machine.pass(LEASE * 2);
         cluster.machine.chore(nodes::expire);
     };
-    let ends: [(&str, fn(&mut Cluster)); 3] = [("next", next), ("again", again), ("fenced", fenced)];
+    type End = (&'static str, fn(&mut Cluster));
+    let ends: [End; 3] = [("next", next), ("again", again), ("fenced", fenced)];
     for (name, end) in ends {
         for (confirmed, restarts) in [(false, false), (false, true), (true, false), (true, true)] {
             let mut cluster = Cluster::new();
