@@ -29,6 +29,7 @@ fuzz_target!(|input: &[u8]| {
     let _ = GroupRecordKey::decode(body);
     let _ = TransactionLogKey::decode_key(body);
     let _ = batch::Marker::read(body);
+    let _ = ConsumerAssignment::decode_any(body);
     again!(*selector, body, i16::from(version % 19);
         ProduceRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
         FindCoordinatorRequest, JoinGroupRequest, HeartbeatRequest, LeaveGroupRequest, SyncGroupRequest,

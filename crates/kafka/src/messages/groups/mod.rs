@@ -1,6 +1,7 @@
 //! Consumer groups of both protocols: finding the coordinator, membership, offsets, what administrators ask, and the coordinator's
 //! own records.
 
+mod assignment;
 mod consumer;
 mod coordinator;
 mod delete;
@@ -11,6 +12,7 @@ mod offset_commit;
 mod offset_fetch;
 mod records;
 
+pub use assignment::*;
 pub use consumer::*;
 pub use coordinator::*;
 pub use delete::*;
