@@ -51,6 +51,8 @@ struct Inner {
     leaving: AtomicBool,
     /// What the controller asks this node to give away, told again with each of its answers.
     asked: watch::Sender<Vec<OpenStream>>,
+    /// Whether the last heartbeat was answered.
+    heard: AtomicBool,
     runtime: Runtime,
 }
 
@@ -85,6 +87,7 @@ impl Session {
             fenced: CancellationToken::new(),
             leaving: AtomicBool::new(false),
             asked: watch::Sender::default(),
+            heard: AtomicBool::new(true),
             runtime,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -188,11 +191,15 @@ impl Session {
         self.heartbeat().await
     }
 
+    /// Whether the controller answers; if not, what is known of the cluster is what it said last.
+    pub fn is_heard(&self) -> bool {
+        self.inner.heard.load(Ordering::Relaxed)
+    }
+
     /// Keeps the lease; runs until its task is dropped. A heartbeat that hangs is given up, so that it doesn't keep back the
     /// next.
     pub async fn keep_alive(self, interval: Duration) {
         let clock = self.clock();
-        let mut reachable = true;
         loop {
             let began = clock.now();
             let within = (interval * 2).max(HEARTBEAT_AT_LEAST);
@@ -201,12 +208,12 @@ impl Session {
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(_elapsed) => Some(format!("none within {within:?}")),
             };
+            let was_heard = self.inner.heard.swap(failed.is_none(), Ordering::Relaxed);
             match &failed {
-                None if !reachable => tracing::info!("heartbeats are answered again"),
-                Some(error) if reachable => tracing::warn!(error, "no answer to a heartbeat; trying on"),
+                None if !was_heard => tracing::info!("heartbeats are answered again"),
+                Some(error) if was_heard => tracing::warn!(error, "no answer to a heartbeat; trying on"),
                 _ => {}
             }
-            reachable = failed.is_none();
             clock.sleep_until(began + interval).await;
         }
     }

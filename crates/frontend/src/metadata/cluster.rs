@@ -1,13 +1,15 @@
-//! DescribeCluster: the brokers, as administrators ask for them (KIP-700, KIP-919, KIP-1073).
+//! DescribeCluster: the brokers, as administrators ask for them (KIP-700, KIP-919, KIP-1073), and for `tailwater cluster
+//! nodes` the nodes of all tiers (ADR 9).
 
 use tailwater_kafka::messages::*;
 use tailwater_kafka::{ErrorCode, Str};
-use tailwater_rpc::controller::{NodeInfo, NodeState, Tier};
+use tailwater_rpc::controller::{Endpoint, NodeInfo, NodeState, Tier};
 
 use super::brokers::{address, broker_id, shown_controller};
 use super::topics::ALL_CLUSTER_OPERATIONS;
 use crate::listeners::ListenerName;
 use crate::server::{Handlers, RequestContext};
+use crate::session::Session;
 use crate::view::Snapshot;
 
 const BROKERS: i8 = 1;
@@ -51,8 +53,48 @@ pub(crate) fn describe_cluster(
             true => ALL_CLUSTER_OPERATIONS,
             false => i32::MIN,
         },
+        tailwater_nodes: request.tailwater_nodes.then(|| nodes(handlers.session(), &view)),
         ..Default::default()
     }
+}
+
+/// Everybody whom this node knows of; the controller, which has no number, first.
+fn nodes(session: &Session, view: &Snapshot) -> Vec<TailwaterNode> {
+    let controller = TailwaterNode {
+        tier: Str::from_static("controller"),
+        epoch: to_epoch(session.caller().controller_epoch.0),
+        state: Str::from_static(match session.is_heard() {
+            true => "Active",
+            false => "Unreachable",
+        }),
+        ..Default::default()
+    };
+    std::iter::once(controller).chain(view.nodes().map(to_node)).collect()
+}
+
+fn to_node(info: &NodeInfo) -> TailwaterNode {
+    let listener = |endpoint: &Endpoint| TailwaterListener {
+        name: Str::from(endpoint.listener.as_str()),
+        host: Str::from(endpoint.host.as_str()),
+        port: i32::from(endpoint.port),
+    };
+    TailwaterNode {
+        node_id: info.node.0.into(),
+        tier: Str::from_static(match info.tier {
+            Tier::Frontend => "frontend",
+            Tier::Wal => "wal",
+            Tier::Compactor => "compactor",
+        }),
+        epoch: to_epoch(info.epoch.0),
+        state: Str::from(format!("{:?}", info.state)),
+        listeners: info.endpoints.iter().map(listener).collect(),
+        rpc_address: info.address.as_deref().map(Str::from),
+        device: info.device.map(|device| device.to_string().into()),
+    }
+}
+
+fn to_epoch(epoch: u64) -> i64 {
+    i64::try_from(epoch).unwrap_or(i64::MAX)
 }
 
 /// Frontends whose lease was lost, and that may come back.

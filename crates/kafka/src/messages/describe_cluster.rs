@@ -1,4 +1,7 @@
 //! DescribeCluster: the brokers, for administrators (KIP-700).
+//!
+//! Tag 10000 of both is Tailwater's own: Kafka numbers its tags from 0, one after the other, and whoever doesn't know a tag
+//! skips it (KIP-482).
 
 use crate::{ErrorCode, Str};
 
@@ -10,6 +13,8 @@ api! {
         /// 1: brokers, 2: controllers (KIP-919).
         endpoint_type: i8 [1..] = 1,
         include_fenced_brokers: bool [2..],
+        /// Tailwater's own (ADR 9): whether the nodes of all tiers are wanted. Others skip the tag.
+        tailwater_nodes: bool [0.., tag 10_000],
     }
 
     response DescribeClusterResponse {
@@ -22,6 +27,8 @@ api! {
         brokers: Vec<DescribeClusterBroker>,
         /// A set of bits; `i32::MIN` where nobody asked.
         cluster_authorized_operations: i32 = i32::MIN,
+        /// Tailwater's own (ADR 9): the nodes of all tiers, for those who asked for them and nobody else.
+        tailwater_nodes: Option<Vec<TailwaterNode>> [0.., tag 10_000],
     }
 
     struct DescribeClusterBroker {
@@ -30,5 +37,25 @@ api! {
         port: i32,
         rack: Option<Str>,
         is_fenced: bool [2..],
+    }
+
+    struct TailwaterNode {
+        /// -1: it has none.
+        node_id: i64 = -1,
+        tier: Str,
+        epoch: i64,
+        state: Str,
+        /// Where Kafka clients reach it.
+        listeners: Vec<TailwaterListener>,
+        /// HOST:PORT at which other tiers reach it.
+        rpc_address: Option<Str>,
+        /// A WAL node's.
+        device: Option<Str>,
+    }
+
+    struct TailwaterListener {
+        name: Str,
+        host: Str,
+        port: i32,
     }
 }

@@ -144,6 +144,46 @@ async fn the_cluster_is_described() {
     }
 }
 
+/// Whoever asks with Tailwater's own tag is told of the nodes of all tiers, in any version; nobody else is (ADR 9).
+#[tokio::test]
+async fn nodes_of_all_tiers_are_told_to_who_asks_for_them() {
+    let server = Server::start().await;
+    server.fixture.controller.add_frontend(2, NodeState::Fenced, "two");
+    server.fixture.controller.add_frontend(4, NodeState::Gone, "four");
+    server.fixture.topic("t").await;
+    let mut client = server.connect().await;
+    for version in 0..=2 {
+        let response = client.ask(version, &DescribeClusterRequest::default()).await;
+        assert_eq!(response.tailwater_nodes, None);
+        let request = DescribeClusterRequest {
+            tailwater_nodes: true,
+            ..Default::default()
+        };
+        let response = client.ask(version, &request).await;
+        let nodes = response.tailwater_nodes.unwrap();
+        let shown: Vec<_> = nodes
+            .iter()
+            .map(|node| {
+                (
+                    node.node_id,
+                    &*node.tier,
+                    &*node.state,
+                    node.listeners.first().map(|at| &*at.host),
+                )
+            })
+            .collect();
+        let expected = [
+            (-1, "controller", "Active", None),
+            (1, "frontend", "Active", Some("localhost")),
+            (2, "frontend", "Fenced", Some("two")),
+            (4, "frontend", "Gone", Some("four")),
+        ];
+        assert_eq!(shown, expected, "version {version}");
+        let (session, own) = (server.fixture.data.session.clone(), &nodes[1]);
+        assert_eq!(own.epoch, i64::try_from(session.node_epoch().0).unwrap());
+    }
+}
+
 fn topics(names: &[&str]) -> Vec<TopicToDescribe> {
     names
         .iter()
