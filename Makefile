@@ -37,9 +37,9 @@ test: clients
 test-long: clients
 	TAILWATER_TEST_LONG=1 cargo test --workspace --locked --test clients --test kill9 --test cluster -- --nocapture
 
-# The client tests and Kafka's tools against Apache Kafka 4.3.0, which tests/reference/kafka starts: they are right about Kafka.
+# The client tests, Kafka's tools and our admin commands against Apache Kafka 4.3.0, which tests/reference/kafka starts: they are right about Kafka.
 test-reference: clients
-	cargo test --package tailwater-tests --locked --test clients -- --ignored --nocapture --test-threads 1
+	cargo test --package tailwater-tests --locked --test clients --test admin -- --ignored --nocapture --test-threads 1
 
 # Writes docs/compatibility.md anew, out of a run of the client tests.
 compatibility: clients

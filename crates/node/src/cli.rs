@@ -1,4 +1,4 @@
-//! The command line, and what the process says and exits with when it can't start.
+//! The command line (that of admin commands is `admin`'s), and what the process says and exits with when it can't start.
 //!
 //! Exit codes: 0 after an orderly stop, 1 for a failure, 2 for a wrong command line or configuration, 70 when fenced.
 
@@ -13,6 +13,8 @@ use crate::role::Role;
 use crate::{logging, run};
 
 const EXIT_USAGE: u8 = 2;
+/// Where admin commands find brokers if no flag says so. With one underscore: it is no setting.
+const BOOTSTRAP_VARIABLE: &str = "TAILWATER_BOOTSTRAP";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -27,6 +29,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Run(Run),
+    #[command(flatten)]
+    Admin(tailwater_admin::Command),
+}
+
+/// A process of a role.
+#[derive(Debug, Subcommand)]
+enum Run {
     /// Runs all four tiers in one process.
     Standalone(Standalone),
     /// Runs the controller: all metadata, in a store of its own.
@@ -178,7 +189,7 @@ impl Common {
     }
 }
 
-impl Command {
+impl Run {
     fn role(&self) -> Role {
         match self {
             Self::Standalone(_) => Role::Standalone,
@@ -244,8 +255,16 @@ impl Command {
 /// Runs the process to its end.
 pub fn main() -> ExitCode {
     crate::allocator::configure();
-    let command = Cli::parse().command;
-    let config = match configure(&command) {
+    match Cli::parse().command {
+        Command::Run(command) => run_role(&command),
+        Command::Admin(command) => {
+            command.run(std::env::var_os(BOOTSTRAP_VARIABLE).and_then(|text| text.into_string().ok()))
+        }
+    }
+}
+
+fn run_role(command: &Run) -> ExitCode {
+    let config = match configure(command) {
         Ok(config) => config,
         Err(error) => return refuse(&error, EXIT_USAGE),
     };
@@ -262,7 +281,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn configure(command: &Command) -> Result<Config, ConfigError> {
+fn configure(command: &Run) -> Result<Config, ConfigError> {
     let file = &command.common().config;
     let layers = Layers {
         file: file.as_deref().map(layers::read_file).transpose()?,
