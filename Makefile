@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 DATA ?= ./data
 
-.PHONY: run build cluster cluster-stop clients test test-long test-reference compatibility kubernetes-dry-run check figures \
-	bench clean
+.PHONY: run build cluster cluster-stop clients test test-long test-reference compatibility kubernetes-dry-run check bench \
+	clean
 
 run: build
 	target/release/tailwater standalone --data-dir $(DATA)
@@ -58,11 +58,6 @@ check:
 	cargo test --package tailwater-tests --locked --test tidy
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; \
 	else echo "SKIPPED cargo deny: it is not installed (cargo install cargo-deny)" >&2; fi
-
-# First figures of this machine and the server on it: a table, and target/figures.json.
-figures: $(VENV)/.ready
-	cargo build --release --locked --package tailwater-node --package tailwater-tests
-	target/release/figures --binary target/release/tailwater --python $(VENV)/bin/python --json target/figures.json
 
 # What it costs and how fast it is, beside the machine's limits and Apache Kafka: docs/performance.md, target/bench.json.
 # BENCH="--only standalone,kafka --records 500000" measures less.

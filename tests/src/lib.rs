@@ -1,4 +1,4 @@
-//! What the integration tests and the first figures share: a `tailwater` process, clients of several sorts, skipping.
+//! What the integration tests and the bench share: a `tailwater` process, clients of several sorts, skipping.
 //!
 //! Owns: starting, killing and watching processes from outside. Does not own: any knowledge of a tier's inside; what is
 //! asked of the server goes through its Kafka port, its HTTP port, its log and its exit code.
