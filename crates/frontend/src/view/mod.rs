@@ -74,12 +74,6 @@ impl View {
     /// [`Gap`]: what is here stays, and an update that is a snapshot must come next.
     pub fn apply(&self, update: &MetadataUpdate) -> Result<(), Gap> {
         let mut current = self.inner.current.write();
-        if update.previous.is_some_and(|previous| previous != current.version()) {
-            return Err(Gap::Version {
-                expected: current.version(),
-                found: update.previous.unwrap_or_default(),
-            });
-        }
         // In place where no reader holds it.
         let next = Arc::make_mut(&mut current);
         let applied = next.apply(update);

@@ -3,7 +3,7 @@
 //! Pure. Owns what a frontend keeps of the metadata and by what it is found. Does not own where updates come from
 //! (`follow`) nor who waits for them (`mod`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tailwater_rpc::controller::{
@@ -122,17 +122,11 @@ impl Snapshot {
     /// Takes the next update over.
     ///
     /// # Errors
-    /// [`Gap`]; what is here is then of no use.
+    /// [`Gap`]: what is here stays as it was.
     pub(super) fn apply(&mut self, update: &MetadataUpdate) -> Result<(), Gap> {
-        match update.previous {
-            None => *self = Self::new(self.node),
-            Some(previous) if previous == self.version => {}
-            Some(previous) => {
-                return Err(Gap::Version {
-                    expected: self.version,
-                    found: previous,
-                });
-            }
+        self.check(update)?;
+        if update.previous.is_none() {
+            *self = Self::new(self.node);
         }
         // Topics first: the order within an atomic step means nothing.
         for change in &update.changes {
@@ -144,7 +138,7 @@ impl Snapshot {
             match change {
                 MetadataChange::Topic(_) => {}
                 MetadataChange::TopicDeleted(id) => self.delete_topic(*id),
-                MetadataChange::Partition(info) => self.set_partition(info)?,
+                MetadataChange::Partition(info) => self.set_partition(info),
                 MetadataChange::Node(info) => {
                     self.nodes.insert(info.node, info.clone());
                 }
@@ -156,6 +150,29 @@ impl Snapshot {
         }
         self.version = update.version;
         Ok(())
+    }
+
+    /// Whether `update` is the next one, and each of its partitions is of a topic that is here or comes with it.
+    fn check(&self, update: &MetadataUpdate) -> Result<(), Gap> {
+        if let Some(found) = update.previous.filter(|previous| *previous != self.version) {
+            return Err(Gap::Version {
+                expected: self.version,
+                found,
+            });
+        }
+        let mut known: BTreeSet<TopicId> = BTreeSet::new();
+        for change in &update.changes {
+            if let MetadataChange::Topic(info) = change {
+                known.insert(info.id);
+            }
+        }
+        let is_known =
+            |id: &TopicId| known.contains(id) || (update.previous.is_some() && self.topics.contains_key(id));
+        let unknown = update.changes.iter().find_map(|change| match change {
+            MetadataChange::Partition(info) if !is_known(&info.topic) => Some(info.topic),
+            _ => None,
+        });
+        unknown.map_or(Ok(()), |topic| Err(Gap::UnknownTopic { topic }))
     }
 
     fn set_topic(&mut self, info: &TopicInfo) {
@@ -213,13 +230,11 @@ impl Snapshot {
         }
     }
 
-    fn set_partition(&mut self, info: &PartitionInfo) -> Result<(), Gap> {
-        let topic = self
-            .topics
-            .get_mut(&info.topic)
-            .ok_or(Gap::UnknownTopic { topic: info.topic })?;
-        Arc::make_mut(topic).partitions.insert(info.index, info.clone());
-        Ok(())
+    /// Nothing where the topic was deleted in the same step.
+    fn set_partition(&mut self, info: &PartitionInfo) {
+        if let Some(topic) = self.topics.get_mut(&info.topic) {
+            Arc::make_mut(topic).partitions.insert(info.index, info.clone());
+        }
     }
 }
 
