@@ -99,7 +99,7 @@ impl PartitionMetrics {
             opened: metrics.counter("tailwater_frontend_partitions_opened_total", "Partitions opened"),
             open_failures: metrics.counter(
                 "tailwater_frontend_partition_open_failures_total",
-                "Attempts to open a partition that failed",
+                "Attempts to open a partition that failed, not counting what another node or the controller is about to finish",
             ),
             closed: metrics.counter(
                 "tailwater_frontend_partitions_closed_total",

@@ -294,7 +294,6 @@ impl Partitions {
     }
 
     fn failed(&self, opening: &mut Openings, key: Key, error: &OpenError) {
-        self.inner.services.metrics.open_failures.inc();
         let clock = self.inner.session.clock();
         let attempts = opening.failed.get(&key).map_or(0, |failure| failure.attempts) + 1;
         let (topic, partition) = key;
@@ -315,7 +314,10 @@ impl Partitions {
         opening.failed.insert(key, Failure { attempts, retry_at });
         if passing {
             tracing::debug!(%topic, partition, %error, "not to be opened yet");
-        } else if attempts == 1 {
+            return;
+        }
+        self.inner.services.metrics.open_failures.inc();
+        if attempts == 1 {
             tracing::error!(%topic, partition, %error, "partition can't be opened, trying again");
         }
     }
