@@ -137,6 +137,35 @@ fn files_begin_with_what_they_own() {
     assert!(silent.is_empty(), "without //! at the top: {silent:#?}");
 }
 
+/// Every rule of docs/kafka.md that is said to hold has a test called after it, and no test one that isn't there.
+#[test]
+fn rules_of_kafka_have_tests() {
+    let text = fs::read_to_string(repository().join("docs/kafka.md")).expect("docs/kafka.md");
+    let number = |word: &str| word.trim().parse::<u32>().ok();
+    let rules: BTreeSet<u32> = text
+        .lines()
+        .filter_map(|line| number(line.strip_prefix("| ")?.split_once('|')?.0))
+        .collect();
+    let not_yet = text.lines().find_map(|line| line.strip_prefix("Not held yet: "));
+    let not_yet: BTreeSet<u32> = not_yet
+        .unwrap_or_default()
+        .split([',', '.'])
+        .filter_map(number)
+        .collect();
+    let mut tested = BTreeSet::new();
+    for path in sources() {
+        let text = fs::read_to_string(&path).expect("a source is text");
+        let named = text.split("fn rule_").skip(1);
+        tested.extend(named.filter_map(|rest| number(rest.split_once('_')?.0)));
+    }
+    let held: BTreeSet<u32> = rules.difference(&not_yet).copied().collect();
+    assert!(rules.len() > 30, "the table of docs/kafka.md has {} rules", rules.len());
+    let untested: Vec<_> = held.difference(&tested).collect();
+    assert!(untested.is_empty(), "rules without a test: {untested:?}");
+    let unknown: Vec<_> = tested.difference(&held).collect();
+    assert!(unknown.is_empty(), "tested, but not said to hold: {unknown:?}");
+}
+
 /// No file or folder has a name that says nothing.
 #[test]
 fn names_say_something() {

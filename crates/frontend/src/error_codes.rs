@@ -1,6 +1,7 @@
 //! Which failure is which of Kafka's error codes, as Apache Kafka answers: the data path's and the controller's.
 //!
-//! Owns: every such choice of this tier, but for what a pure state machine answers as a decision of its own (`group`).
+//! Owns: what an error of another crate or of the data path becomes. Does not own: what a handler finds wrong with a request
+//! itself, or what a state machine decides (`group`).
 
 use tailwater_kafka::ErrorCode;
 use tailwater_kafka::batch::BatchError;

@@ -1,4 +1,4 @@
-//! AlterConfigs and IncrementalAlterConfigs (kafka.md section 3, rule 28).
+//! AlterConfigs and IncrementalAlterConfigs (docs/kafka.md rule 28).
 //!
 //! Owns: what is refused before the controller is asked, in Kafka's words. Does not own: how changes are applied; the
 //! controller does that on its newest state, each resource by itself, all of its changes or none.

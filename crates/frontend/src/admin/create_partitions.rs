@@ -1,4 +1,4 @@
-//! CreatePartitions, each topic by itself (kafka.md section 3, rule 29).
+//! CreatePartitions, each topic by itself (docs/kafka.md rule 29).
 //!
 //! Owns: what is refused before the controller is asked, in Kafka's words. Placement is the controller's: an assignment is
 //! checked, and says nothing more than that it is possible.

@@ -1,4 +1,4 @@
-//! CreateTopics (kafka.md section 3, rule 27).
+//! CreateTopics (docs/kafka.md rule 27).
 //!
 //! Owns: what is refused before the controller is asked, in Kafka's words, and how a new topic is shown. Any replication
 //! factor is taken and shown as one replica: copies are the WAL's and the object store's. A new topic's settings are all

@@ -1,4 +1,4 @@
-//! DeleteRecords, each partition by itself, at its leader (kafka.md section 3, rule 29).
+//! DeleteRecords, each partition by itself, at its leader (docs/kafka.md rule 29).
 //!
 //! Only the start of the log moves: first at the controller, where it is durable, then here, where nothing below it is
 //! served from then on. The data goes later, with what else nobody needs.

@@ -1,4 +1,4 @@
-//! DeleteTopics, by name or by id (kafka.md section 3, rule 29).
+//! DeleteTopics, by name or by id (docs/kafka.md rule 29).
 
 use std::time::Duration;
 

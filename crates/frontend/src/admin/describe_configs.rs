@@ -1,4 +1,4 @@
-//! DescribeConfigs and ListConfigResources (kafka.md section 3, rule 28).
+//! DescribeConfigs and ListConfigResources (docs/kafka.md rule 28).
 //!
 //! Every setting of a resource is answered, also where nothing is set, with its type and its source.
 

@@ -1,4 +1,4 @@
-//! What holds for a setting, and where that comes from (kafka.md section 3, rules 27 and 28).
+//! What holds for a setting, and where that comes from (docs/kafka.md rules 27 and 28).
 //!
 //! Owns: the order in which sources go, nearest first: the resource itself, this broker, all brokers, this node's
 //! configuration, Kafka's default. Does not own: which settings there are (the tables).

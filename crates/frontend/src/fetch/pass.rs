@@ -1,6 +1,6 @@
 //! One look at all partitions of a fetch, in request order.
 //!
-//! Owns: what fits into the answer (kafka.md section 3, rules 4 to 6): whole batches, each partition's bound and the
+//! Owns: what fits into the answer (docs/kafka.md rules 4 to 6): whole batches, each partition's bound and the
 //! request's, and the first batch of the first partition that has one whatever its size.
 
 use std::collections::BTreeMap;

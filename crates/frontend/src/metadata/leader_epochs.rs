@@ -1,5 +1,5 @@
 //! OffsetForLeaderEpoch: where what was written under a leader epoch ends, so that a consumer sees whether the log it has
-//! read was cut off (KIP-320; kafka.md section 3, rule 10).
+//! read was cut off (KIP-320; docs/kafka.md rule 10).
 
 use tailwater_kafka::ErrorCode;
 use tailwater_kafka::messages::*;

@@ -1,4 +1,4 @@
-//! ListOffsets: ends, starts, and offsets by time (kafka.md section 3, rule 8).
+//! ListOffsets: ends, starts, and offsets by time (docs/kafka.md rule 8).
 
 use tailwater_kafka::ErrorCode;
 use tailwater_kafka::messages::*;

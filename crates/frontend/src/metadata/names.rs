@@ -1,4 +1,4 @@
-//! Topic names: which are legal, which are the cluster's own, which collide (kafka.md section 3, rule 27).
+//! Topic names: which are legal, which are the cluster's own, which collide (docs/kafka.md rule 27).
 
 use crate::view::Snapshot;
 

@@ -1,6 +1,6 @@
 //! Metadata: brokers, topics and their leaders, and topics that are made by being asked for.
 //!
-//! Owns: kafka.md section 3, rules 2 and 31. Does not own: how topics are made (`create.rs`).
+//! Owns: docs/kafka.md rules 2 and 31. Does not own: how topics are made (`create.rs`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

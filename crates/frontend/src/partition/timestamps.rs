@@ -1,4 +1,4 @@
-//! From timestamps to offsets (kafka.md section 3, rule 8).
+//! From timestamps to offsets (docs/kafka.md rule 8).
 //!
 //! Owns: a sparse index of the timestamps of what isn't in objects, and the search: objects' own indexes first, then that
 //! one, then batch headers, then one batch's records. Does not own: what ListOffsets asks for by name of an end or start.

@@ -1,4 +1,4 @@
-//! Whether a client's batch may be stored (kafka.md section 3, rules 24 to 26).
+//! Whether a client's batch may be stored (docs/kafka.md rules 24 to 26).
 //!
 //! Pure but for codec contexts. Owns: in which order a batch and its records are checked. Does not own: the header's own
 //! rules (`tailwater_kafka::batch::validate`), sequences (`partition`), which Kafka error a refusal is (`error_codes`). The

@@ -1,6 +1,6 @@
 //! ApiVersions: what this node speaks.
 //!
-//! Owns: rule 1 of kafka.md section 3. A version that isn't spoken is answered in version 0 with error 35 and all
+//! Owns: rule 1 of docs/kafka.md. A version that isn't spoken is answered in version 0 with error 35 and all
 //! ranges, so that a newer client can go on with what there is.
 
 use tailwater_kafka::messages::{ApiVersionsRequest, ApiVersionsResponse};

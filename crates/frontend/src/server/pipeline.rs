@@ -1,6 +1,6 @@
 //! The requests of one connection that have begun and aren't answered.
 //!
-//! Owns: Kafka's order (kafka.md section 3, rule 32). A request begins when all before it are finished, except Produce
+//! Owns: Kafka's order (docs/kafka.md rule 32). A request begins when all before it are finished, except Produce
 //! among Produces, which may overlap: their appends begin in order, so their batches do. Answers leave in request
 //! order. Does not own: what a request does.
 

@@ -203,9 +203,9 @@ async fn rule_27_topics_are_created_with_all_settings_shown() {
     assert_eq!(again.topics[0].error_code, ErrorCode::TopicAlreadyExists);
 }
 
-/// DeleteTopics answers for each topic, by name and by id, and the topic is gone with the answer.
+/// Rule 29: DeleteTopics answers for each topic, by name and by id, and the topic is gone with the answer.
 #[tokio::test]
-async fn topics_are_deleted_by_name_and_by_id() {
+async fn rule_29_topics_are_deleted_by_name_and_by_id() {
     let server = Server::start().await;
     server.fixture.topic("a").await;
     let b = server.fixture.topic("b").await;

@@ -96,9 +96,9 @@ async fn torn_frames_are_put_together_or_forgotten() {
     assert!(client.is_closed().await);
 }
 
-/// Requests beyond the memory for all of them wait; the largest still runs.
+/// Rule 33: requests beyond the memory for all of them wait; the largest still runs.
 #[tokio::test]
-async fn requests_wait_for_memory_and_the_largest_runs() {
+async fn rule_33_requests_wait_for_memory_and_the_largest_runs() {
     let mut config = Config::default();
     config.server.max_request = ByteSize::kib(64);
     config.server.request_memory = ByteSize::kib(64);
