@@ -1,6 +1,6 @@
 //! The controller's five ports: nodes, catalog, journals, objects, tasks (docs/design.md sections 3 to 5).
 //!
-//! Every call of a registered node carries a [`Caller`]; its epochs are checked before anything else
+//! Every call that changes something or is made as a registered node carries a [`Caller`]; its epochs are checked before anything else
 //! ([`crate::Error::NodeEpochStale`], [`crate::Error::NodeEpochUnknown`], [`crate::Error::NodeFenced`],
 //! [`crate::Error::NotActiveController`]). What an answer says is durable in the metadata store.
 

@@ -14,7 +14,7 @@ use crate::{Error, Result, Stream};
 
 /// One WAL node with its device.
 ///
-/// Every call names the device it means; another one here refuses with [`Error::DeviceChanged`] before anything else
+/// Every call but [`Wal::status`], which asks for it, names the device it means; another one here refuses with [`Error::DeviceChanged`] before anything else
 /// is looked at. All calls may be repeated. Dropping a returned future or stream cancels the call, and never leaves a
 /// write half done: what was taken is carried out.
 #[async_trait]
