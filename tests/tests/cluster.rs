@@ -18,6 +18,14 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// Partitions open at a frontend, and how many it has given away.
 const LED: &str = "tailwater_frontend_partitions_led";
 const CLOSED: &str = "tailwater_frontend_partitions_closed_total";
+/// What others notice of a process that went away.
+const NOTICED: [&str; 2] = ["no answer to a heartbeat", "upload failed, it will be tried again"];
+/// What a frontend says that lost its journal to a seal.
+const SEALED: [&str; 3] = [
+    "journal ended, leaderships over it end",
+    "fenced, stopping at once",
+    "the process can't go on",
+];
 /// What a fenced process ends with.
 const FENCED: i32 = 70;
 const KILLED: i32 = 128 + libc::SIGKILL;
@@ -31,8 +39,8 @@ struct Run {
 }
 
 impl Run {
-    /// `None`, after saying so, without Python.
-    fn start(what: &str, options: ClusterOptions) -> Option<Self> {
+    /// `None`, after saying so, without Python. `allowed`: what logs may warn of, besides that a process went away.
+    fn start(what: &str, options: ClusterOptions, allowed: &[&'static str]) -> Option<Self> {
         let python = python(what)?;
         let settings = [
             "wal.flush_window=4MiB",
@@ -43,14 +51,8 @@ impl Run {
             settings: settings.map(str::to_owned).to_vec(),
             ..options
         };
-        // What others notice of a process that went away.
-        let cluster = Cluster::start(options)
-            .allow("no answer to a heartbeat")
-            .allow("upload failed, it will be tried again")
-            // What a fenced one says.
-            .allow("journal ended, leaderships over it end")
-            .allow("fenced, stopping at once")
-            .allow("the process can't go on");
+        let allowed = NOTICED.iter().chain(allowed);
+        let cluster = allowed.copied().fold(Cluster::start(options), Cluster::allow);
         let history = cluster.folder().join("history");
         let load = Load::start(&python, cluster.bootstrap(), &history, &["--rate", "2000000"]);
         let run = Self {
@@ -111,7 +113,7 @@ impl Run {
 /// Each process of the cluster is killed by itself and comes back a second later: nothing acknowledged is lost or doubled.
 #[test]
 fn killing_any_process_loses_nothing() {
-    let Some(run) = Run::start("kill -9 in a cluster", ClusterOptions::default()) else {
+    let Some(run) = Run::start("kill -9 in a cluster", ClusterOptions::default(), &SEALED) else {
         return;
     };
     let mut seed = Seed::from_environment();
@@ -135,7 +137,7 @@ fn a_dead_frontend_s_partitions_move() {
         restart: None,
         ..ClusterOptions::default()
     };
-    let Some(run) = Run::start("a dead frontend", options) else {
+    let Some(run) = Run::start("a dead frontend", options, &SEALED) else {
         return;
     };
     run.cluster.signal("frontend-1", libc::SIGKILL);
@@ -148,7 +150,7 @@ fn a_dead_frontend_s_partitions_move() {
 /// code 70, and comes back under a new epoch.
 #[test]
 fn a_frontend_that_hung_is_fenced() {
-    let Some(run) = Run::start("a hanging frontend", ClusterOptions::default()) else {
+    let Some(run) = Run::start("a hanging frontend", ClusterOptions::default(), &SEALED) else {
         return;
     };
     let pid = run.cluster.signal("frontend-1", libc::SIGSTOP);
@@ -161,10 +163,11 @@ fn a_frontend_that_hung_is_fenced() {
     run.finish();
 }
 
-/// SIGTERM: a frontend gives its partitions away and exits 0, no journal is sealed for it; then every process in turn.
+/// SIGTERM: a frontend gives its partitions away and exits 0; then every process in turn. None is fenced, and no journal ends
+/// under its owner, or it would be in the logs.
 #[test]
 fn a_rolling_restart_is_not_noticed() {
-    let Some(run) = Run::start("a rolling restart", ClusterOptions::default()) else {
+    let Some(run) = Run::start("a rolling restart", ClusterOptions::default(), &[]) else {
         return;
     };
     let roles = run.cluster.roles();
@@ -180,7 +183,7 @@ fn a_rolling_restart_is_not_noticed() {
 /// restart of each in turn all lead equally many again.
 #[test]
 fn a_frontend_that_joins_gets_its_share() {
-    let Some(run) = Run::start("a frontend that joins", ClusterOptions::default()) else {
+    let Some(run) = Run::start("a frontend that joins", ClusterOptions::default(), &[]) else {
         return;
     };
     let total = run.of_frontends(LED).iter().sum();
@@ -210,7 +213,7 @@ fn produce_and_fetch_need_no_controller() {
         restart: None,
         ..ClusterOptions::default()
     };
-    let Some(run) = Run::start("a dead controller", options) else {
+    let Some(run) = Run::start("a dead controller", options, &[]) else {
         return;
     };
     run.cluster.signal("controller-1", libc::SIGKILL);
@@ -218,8 +221,7 @@ fn produce_and_fetch_need_no_controller() {
     // Longer than the lease: nobody fences anybody.
     sleep(BEYOND_LEASE);
     run.wait_for_progress();
-    let verified = verify(&run.python, run.cluster.bootstrap(), &run.history, false);
-    assert!(verified.read > 0);
+    run.finish();
 }
 
 /// A WAL node that is away stalls its journals, which go on where they were when it is back; none is sealed for it.
@@ -230,7 +232,7 @@ fn a_wal_node_comes_back_to_its_journals() {
         restart: Some(4.0),
         ..ClusterOptions::default()
     };
-    let Some(run) = Run::start("a WAL node's restart", options) else {
+    let Some(run) = Run::start("a WAL node's restart", options, &[]) else {
         return;
     };
     let opened = |run: &Run| {

@@ -16,6 +16,21 @@ trigger_bytes = "2MiB"
 trigger_age = "1s"
 "#;
 const MIB: u64 = 1 << 20;
+/// What a server says while its objects go nowhere.
+const STORE_FAILS: [&str; 5] = [
+    "object store fails, trying on",
+    "upload failed, it will be tried again",
+    "journal can't be uploaded",
+    "object was not deleted, it will be tried again",
+    "the WAL has no room",
+];
+/// And while its metadata can't be changed.
+const METADATA_FAILS: [&str; 4] = [
+    "metadata can't be changed until this is mended",
+    "upload failed, it will be tried again",
+    "journal can't be uploaded",
+    "the WAL has no room",
+];
 /// How long nothing may be acknowledged before it counts as standing still.
 const STILL: Duration = Duration::from_secs(4);
 const LIMIT: Duration = Duration::from_secs(120);
@@ -52,7 +67,7 @@ fn settle(python: &std::path::Path, mut server: Server, load: Load) {
 #[test]
 fn a_full_device_holds_producers_back() {
     let Some(python) = python("device full") else { return };
-    let mut server = Server::new(CONFIG).allow("object").allow("upload").allow("no room");
+    let mut server = STORE_FAILS.into_iter().fold(Server::new(CONFIG), Server::allow);
     server.start();
     let mut load = Load::start(&python, &server.bootstrap(), &server.folder().join("history"), &[]);
     let (objects, away) = (server.data().join("objects"), server.folder().join("objects.away"));
@@ -71,7 +86,7 @@ fn a_full_object_store_holds_producers_back() {
     let Some(python) = python("object store full") else {
         return;
     };
-    let server = Server::new(CONFIG).allow("object").allow("upload").allow("no room");
+    let server = STORE_FAILS.into_iter().fold(Server::new(CONFIG), Server::allow);
     let store = server.folder().join("small");
     let Some(tmpfs) = Tmpfs::mount("object store full", &store, 24 * MIB) else {
         return;
@@ -93,11 +108,7 @@ fn a_full_metadata_volume_is_survived() {
     let Some(python) = python("metadata volume full") else {
         return;
     };
-    let mut server = Server::new(CONFIG)
-        .allow("controller")
-        .allow("upload")
-        .allow("no room")
-        .allow("metadata");
+    let mut server = METADATA_FAILS.into_iter().fold(Server::new(CONFIG), Server::allow);
     let Some(tmpfs) = Tmpfs::mount("metadata volume full", &server.data().join("controller"), 64 * MIB) else {
         return;
     };
