@@ -66,6 +66,10 @@ impl Error {
         matches!(self, Self::Rpc(tailwater_rpc::Error::LeaseFenced { .. }))
     }
 
+    pub(crate) fn stored(stream: StreamId, lsn: Lsn, source: LogError) -> Self {
+        Self::Log { stream, lsn, source }
+    }
+
     pub(crate) fn batch(stream: StreamId, lsn: Lsn, error: BatchError) -> Self {
         Self::Log {
             stream,

@@ -35,6 +35,10 @@ pub(crate) fn of_append(error: &AppendError) -> ErrorCode {
         AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
         AppendError::Refused(SequenceRefusal::OutOfOrderSequence { .. }) => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::Refused(SequenceRefusal::InvalidProducerEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
+        AppendError::Refused(SequenceRefusal::InvalidTransactionState { .. }) => ErrorCode::InvalidTxnState,
+        AppendError::Refused(SequenceRefusal::CoordinatorFenced { .. }) => ErrorCode::TransactionCoordinatorFenced,
+        // Of those that a producer repeats, the one that says that a partition can't take anything now.
+        AppendError::Refused(SequenceRefusal::TooManyTransactions) => ErrorCode::NotEnoughReplicas,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a state could not be restored.
 
 use tailwater_format::FormatError;
-use tailwater_kafka::batch::BatchError;
+use tailwater_kafka::batch::{BatchError, MarkerError};
 use tailwater_types::{Kind, LeaderEpoch, Offset, Outcome};
 
 /// Stored batches or snapshots that don't add up to a log.
@@ -25,6 +25,8 @@ pub enum LogError {
     Empty { base: Offset },
     #[error(transparent)]
     Batch(#[from] BatchError),
+    #[error(transparent)]
+    Marker(#[from] MarkerError),
     #[error(transparent)]
     Format(#[from] FormatError),
 }

@@ -1,14 +1,15 @@
-//! Idempotent producers: what may be appended next, and what is remembered of what was.
+//! Idempotent and transactional producers: what may be appended next, and what is remembered of what was.
 //!
-//! The rules are those of Apache Kafka 4.3's `ProducerStateManager` and `ProducerAppendInfo`, for batches of clients.
+//! The rules are those of Apache Kafka 4.3's `ProducerStateManager` and `ProducerAppendInfo`.
 
 use tailwater_format::snapshot::{PRODUCER_BATCHES, Producer, ProducerBatch};
-use tailwater_kafka::batch::BatchHeader;
+use tailwater_kafka::batch::{BatchHeader, Marker};
 use tailwater_types::Offset;
 
-/// The most producers that one partition remembers: at 200 bytes each, 13 MB. Beyond it those whose last batch lies
-/// furthest back are forgotten, an eighth at once; a forgotten one may go on with any sequence.
-pub const MAX_PRODUCERS: usize = 65_536;
+/// The most producers that one partition remembers: at 200 bytes each, 26 MB. Beyond it those whose last batch or marker
+/// lies furthest back are forgotten, an eighth at once; a forgotten one may go on with any sequence. One with an open
+/// transaction is never forgotten.
+pub const MAX_PRODUCERS: usize = 131_072;
 
 /// What to do with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,25 @@ pub enum Refusal {
     /// Kafka's `INVALID_PRODUCER_EPOCH`.
     #[error("producer {producer_id} has reached epoch {current}, the batch is of {found}")]
     InvalidProducerEpoch { producer_id: i64, current: i16, found: i16 },
+    /// Kafka's `INVALID_TXN_STATE`.
+    #[error("the batch of producer {producer_id} doesn't fit the transaction that is, or isn't, open here")]
+    InvalidTransactionState { producer_id: i64 },
+    /// Kafka's `TRANSACTION_COORDINATOR_FENCED`.
+    #[error("producer {producer_id}'s coordinator has reached epoch {current}, the marker is of {found}")]
+    CoordinatorFenced { producer_id: i64, current: i32, found: i32 },
+    /// Nothing of Kafka's: a limit of this log. A repeat may find room.
+    #[error("too many transactions are open or were aborted in this partition")]
+    TooManyTransactions,
+}
+
+/// The end of a transaction, as a coordinator sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionMarker {
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub marker: Marker,
+    /// From version 2 on the marker's epoch is one more than that of the transaction's data (KIP-890, KIP-1228).
+    pub transaction_version: i8,
 }
 
 /// `producers` ascend by id. A producer that isn't remembered may begin with any sequence: its state can have expired.
@@ -42,10 +62,52 @@ pub(crate) fn check(producers: &[Producer], batch: &BatchHeader) -> Decision {
     if !batch.is_idempotent() {
         return Decision::Append;
     }
-    let Ok(at) = producers.binary_search_by_key(&batch.producer_id, |producer| producer.id) else {
+    let Some(producer) = find(producers, batch.producer_id) else {
         return Decision::Append;
     };
-    let producer = &producers[at];
+    let decision = check_sequence(producer, batch);
+    if decision == Decision::Append && producer.transaction_start.is_some() && !batch.is_transactional() {
+        return Decision::Refuse(Refusal::InvalidTransactionState {
+            producer_id: producer.id,
+        });
+    }
+    decision
+}
+
+pub(crate) fn find(producers: &[Producer], id: i64) -> Option<&Producer> {
+    let at = producers.binary_search_by_key(&id, |producer| producer.id);
+    at.ok().map(|at| &producers[at])
+}
+
+/// Decides on a marker. One that was written before, and is sent again because nobody heard of it, is taken again.
+pub(crate) fn check_marker(producers: &[Producer], sent: &TransactionMarker) -> Result<(), Refusal> {
+    let Some(producer) = find(producers, sent.producer_id) else {
+        return Ok(());
+    };
+    let (current, found) = (producer.epoch, sent.producer_epoch);
+    let is_late = found < current
+        // A transaction of this very epoch that is open began after the one that the marker ends.
+        || found == current && sent.transaction_version >= 2 && producer.transaction_start.is_some();
+    if is_late {
+        return Err(Refusal::InvalidProducerEpoch {
+            producer_id: producer.id,
+            current,
+            found,
+        });
+    }
+    let (current, found) = (producer.coordinator_epoch, sent.marker.coordinator_epoch);
+    if found < current {
+        return Err(Refusal::CoordinatorFenced {
+            producer_id: producer.id,
+            current,
+            found,
+        });
+    }
+    Ok(())
+}
+
+/// Decides by epoch and sequence.
+fn check_sequence(producer: &Producer, batch: &BatchHeader) -> Decision {
     if batch.producer_epoch < producer.epoch {
         return Decision::Refuse(Refusal::InvalidProducerEpoch {
             producer_id: producer.id,
@@ -85,41 +147,54 @@ pub(crate) fn check(producers: &[Producer], batch: &BatchHeader) -> Decision {
     })
 }
 
-/// Remembers a batch that was appended at `base`. What the leader took is not judged again.
-pub(crate) fn apply(producers: &mut Vec<Producer>, batch: &BatchHeader, base: Offset, now_ms: i64) {
-    if !batch.is_idempotent() {
-        return;
+/// Remembers a batch, of a producer, that was appended at `base`. What the leader took is not judged again.
+pub(crate) fn apply<'a>(
+    producers: &'a mut Vec<Producer>,
+    batch: &BatchHeader,
+    base: Offset,
+    now_ms: i64,
+) -> &'a mut Producer {
+    let producer = entry(producers, batch.producer_id, batch.producer_epoch);
+    producer.last_used_ms = now_ms;
+    producer.last_offset = base.advance(i64::from(batch.last_offset_delta));
+    if producer.epoch != batch.producer_epoch {
+        producer.epoch = batch.producer_epoch;
+        producer.batches.clear();
     }
-    let at = match producers.binary_search_by_key(&batch.producer_id, |producer| producer.id) {
+    if has_sequence(batch) {
+        remember(producer, batch, base);
+    }
+    producer
+}
+
+/// The producer's entry, made if there is none.
+fn entry(producers: &mut Vec<Producer>, id: i64, epoch: i16) -> &mut Producer {
+    let at = match producers.binary_search_by_key(&id, |producer| producer.id) {
         Ok(at) => at,
         Err(at) => {
             let at = if producers.len() < MAX_PRODUCERS {
                 at
             } else {
                 forget_oldest(producers);
-                producers.partition_point(|producer| producer.id < batch.producer_id)
+                producers.partition_point(|producer| producer.id < id)
             };
-            producers.insert(
-                at,
-                Producer {
-                    id: batch.producer_id,
-                    epoch: batch.producer_epoch,
-                    last_used_ms: now_ms,
-                    batches: Vec::new(),
-                },
-            );
+            let new = Producer {
+                id,
+                epoch,
+                coordinator_epoch: -1,
+                last_used_ms: 0,
+                last_offset: Offset(-1),
+                transaction_start: None,
+                batches: Vec::new(),
+            };
+            producers.insert(at, new);
             at
         }
     };
-    let producer = &mut producers[at];
-    producer.last_used_ms = now_ms;
-    if producer.epoch != batch.producer_epoch {
-        producer.epoch = batch.producer_epoch;
-        producer.batches.clear();
-    }
-    if !has_sequence(batch) {
-        return;
-    }
+    &mut producers[at]
+}
+
+fn remember(producer: &mut Producer, batch: &BatchHeader, base: Offset) {
     if producer.batches.len() == PRODUCER_BATCHES {
         producer.batches.remove(0);
     } else {
@@ -135,17 +210,26 @@ pub(crate) fn apply(producers: &mut Vec<Producer>, batch: &BatchHeader, base: Of
     });
 }
 
-/// Drops the eighth whose last batch lies furthest back: by offsets, so that everybody who applies this log forgets the same.
+/// Drops the eighth whose last batch or marker lies furthest back: by offsets, so that everybody who applies this log
+/// forgets the same. Open transactions are at most half of them, and stay.
 fn forget_oldest(producers: &mut Vec<Producer>) {
-    let last = |producer: &Producer| producer.batches.last().map_or(Offset(-1), |last| last.base_offset);
-    let mut bases: Vec<_> = producers.iter().map(last).collect();
-    let at = bases.len() / 8;
-    let (_, oldest_kept, _) = bases.select_nth_unstable(at);
+    let rank = |producer: &Producer| match producer.transaction_start {
+        Some(_) => Offset(i64::MAX),
+        None => producer.last_offset,
+    };
+    let mut ranks: Vec<_> = producers.iter().map(rank).collect();
+    let eighth = ranks.len() / 8;
+    let (_, oldest_kept, _) = ranks.select_nth_unstable(eighth);
     let oldest_kept = *oldest_kept;
-    producers.retain(|producer| last(producer) >= oldest_kept);
-    // Only producers without any batch can be equal: then the low ids, which are older, go.
+    producers.retain(|producer| rank(producer) >= oldest_kept);
+    // Only producers of an old snapshot, without any batch, can be equal: then the low ids, which are older, go.
     if producers.len() >= MAX_PRODUCERS {
-        producers.drain(..at);
+        let mut left = eighth;
+        producers.retain(|producer| {
+            let goes = left > 0 && producer.transaction_start.is_none();
+            left -= usize::from(goes);
+            !goes
+        });
     }
 }
 

@@ -6,10 +6,9 @@
 
 use bytes::Bytes;
 use tailwater_format::entry::{SliceHeader, SliceKind};
-use tailwater_kafka::batch::BatchHeader;
 use tailwater_types::Offset;
 
-use crate::{LogError, PartitionState, Replayed};
+use crate::{LogError, PartitionState, Replayed, StoredBatch};
 
 /// Restores one stream's state. Feed it the stream's slices of each journal in LSN order, the journals in the order in
 /// which they were opened; then call [`Scanner::finish_pass`].
@@ -47,8 +46,8 @@ impl Scanner {
         self.state.end()
     }
 
-    /// Takes what a slice has that is next. `parts` are, for records, the batches or the first 61 bytes of each; for a
-    /// snapshot its bytes in any cut. `now_ms` becomes the last use of the producers in it.
+    /// Takes what a slice has that is next. `parts` are, for records, the batches or the first 61 bytes of each, of
+    /// control batches all; for a snapshot its bytes in any cut. `now_ms` becomes the last use of the producers in it.
     ///
     /// # Errors
     /// Whatever shows damage; then the state is of no use.
@@ -60,7 +59,7 @@ impl Scanner {
         match slice.kind {
             SliceKind::Records => {
                 for part in parts {
-                    let batch = BatchHeader::read(part)?;
+                    let batch = StoredBatch::read(part)?;
                     if self.state.replay(&batch, now_ms)? == Replayed::Beyond {
                         return Ok(());
                     }

@@ -1,11 +1,17 @@
 //! One partition's state, at one end offset.
 
+use std::ops::Range;
+
 use bytes::Bytes;
-use tailwater_format::snapshot::{EpochStart, Producer, ProducerBatch, Snapshot};
-use tailwater_kafka::batch::BatchHeader;
+use tailwater_format::snapshot::{AbortedTransaction, EpochStart, Producer, ProducerBatch, Snapshot};
+use tailwater_kafka::batch::{BatchHeader, Marker, TransactionEnd};
 use tailwater_types::{LeaderEpoch, Offset};
 
-use crate::{Decision, LogError, producers};
+use crate::transactions::{self, OpenTransaction};
+use crate::{
+    Decision, EndedTransaction, LogError, MAX_ABORTED_TRANSACTIONS, MAX_OPEN_TRANSACTIONS, Refusal, TransactionMarker,
+    producers,
+};
 
 /// What the batches below [`PartitionState::end`] add up to; its snapshot is itself, written down.
 ///
@@ -14,6 +20,30 @@ use crate::{Decision, LogError, producers};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartitionState {
     snapshot: Snapshot,
+    /// Of the producers in the snapshot, by ascending start.
+    pub(crate) open: Vec<OpenTransaction>,
+}
+
+/// What is to be known of a stored batch: its header, and of a control batch what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredBatch {
+    pub header: BatchHeader,
+    marker: Option<Marker>,
+}
+
+impl StoredBatch {
+    /// Out of bytes that hold at least its header, and all of it if it is a control batch.
+    ///
+    /// # Errors
+    /// [`LogError::Batch`], [`LogError::Marker`].
+    pub fn read(bytes: &[u8]) -> Result<Self, LogError> {
+        let header = BatchHeader::read(bytes)?;
+        let marker = match header.is_control() {
+            true => Marker::read(bytes)?,
+            false => None,
+        };
+        Ok(Self { header, marker })
+    }
 }
 
 /// What [`PartitionState::replay`] did.
@@ -34,15 +64,16 @@ impl PartitionState {
                 end: start,
                 ..Snapshot::default()
             },
+            open: Vec::new(),
         }
     }
 
     /// # Errors
     /// [`LogError::Format`]
     pub fn decode_snapshot(bytes: &[u8]) -> Result<Self, LogError> {
-        Ok(Self {
-            snapshot: Snapshot::decode(bytes)?,
-        })
+        let snapshot = Snapshot::decode(bytes)?;
+        let open = transactions::open_in(&snapshot.producers);
+        Ok(Self { snapshot, open })
     }
 
     /// Exact at [`PartitionState::end`].
@@ -50,9 +81,9 @@ impl PartitionState {
         self.snapshot.encode()
     }
 
-    /// Bytes that [`PartitionState::encode_snapshot`] makes.
-    pub fn snapshot_bytes(&self) -> usize {
-        self.snapshot.encoded_bytes()
+    /// [`PartitionState::encode_snapshot`] makes at most so many bytes; cheap.
+    pub fn max_snapshot_bytes(&self) -> usize {
+        self.snapshot.max_encoded_bytes()
     }
 
     /// The offset that the next batch gets.
@@ -60,18 +91,92 @@ impl PartitionState {
         self.snapshot.end
     }
 
-    /// Decides on a batch of a client, by its producer's epoch and sequence. Looks only; [`PartitionState::apply`] is next.
+    /// Decides on a batch that isn't a control batch, by its producer's epoch, sequence and transaction. Looks only;
+    /// [`PartitionState::apply`] is next, for a transactional batch once [`crate::Verifications::admit`] lets it through.
     pub fn check(&self, batch: &BatchHeader) -> Decision {
-        producers::check(&self.snapshot.producers, batch)
+        let decision = producers::check(&self.snapshot.producers, batch);
+        let opens = decision == Decision::Append
+            && batch.is_transactional()
+            && self
+                .producer(batch.producer_id)
+                .is_none_or(|known| known.transaction_start.is_none());
+        let is_full =
+            self.open.len() >= MAX_OPEN_TRANSACTIONS || self.snapshot.aborted.len() >= MAX_ABORTED_TRANSACTIONS;
+        match opens && is_full {
+            true => Decision::Refuse(Refusal::TooManyTransactions),
+            false => decision,
+        }
+    }
+
+    /// Decides on a marker; [`PartitionState::apply_marker`] is next.
+    ///
+    /// # Errors
+    /// [`Refusal::InvalidProducerEpoch`] for one that comes too late, [`Refusal::CoordinatorFenced`].
+    pub fn check_marker(&self, sent: &TransactionMarker) -> Result<(), Refusal> {
+        producers::check_marker(&self.snapshot.producers, sent)
     }
 
     /// Advances over a batch that gets offsets from `base`. Its own offset and leader epoch are not looked at: they may not
-    /// be written into it yet. `now_ms` is when the producer was last used.
+    /// be written into it yet. `now_ms` is when the producer was last used. Of a control batch only its offsets count:
+    /// [`PartitionState::apply_marker`] is for those.
     ///
     /// # Panics
     /// If `base` isn't the end, `leader_epoch` is older than one that has written, or the batch is empty: offsets are
     /// dense, and only the newest leader assigns them.
     pub fn apply(&mut self, batch: &BatchHeader, base: Offset, leader_epoch: LeaderEpoch, now_ms: i64) {
+        self.advance(batch, base, leader_epoch);
+        if !batch.is_idempotent() || batch.is_control() {
+            return;
+        }
+        let producer = producers::apply(&mut self.snapshot.producers, batch, base, now_ms);
+        if batch.is_transactional() && producer.transaction_start.is_none() {
+            producer.transaction_start = Some(base);
+            self.open.push(OpenTransaction {
+                start: base,
+                producer_id: batch.producer_id,
+            });
+        }
+    }
+
+    /// Advances over the control batch of `marker`. Answers which transaction it ended, if one was open: a marker that is
+    /// sent again ends none.
+    ///
+    /// # Panics
+    /// As [`PartitionState::apply`].
+    pub fn apply_marker(
+        &mut self,
+        batch: &BatchHeader,
+        marker: Marker,
+        base: Offset,
+        leader_epoch: LeaderEpoch,
+        now_ms: i64,
+    ) -> Option<EndedTransaction> {
+        self.advance(batch, base, leader_epoch);
+        if !batch.is_idempotent() {
+            return None;
+        }
+        let producer = producers::apply(&mut self.snapshot.producers, batch, base, now_ms);
+        producer.coordinator_epoch = marker.coordinator_epoch;
+        let start = producer.transaction_start.take()?;
+        transactions::close(&mut self.open, start);
+        let ended = EndedTransaction {
+            producer_id: batch.producer_id,
+            start,
+            marker: base,
+            end: marker.end,
+        };
+        if marker.end == TransactionEnd::Abort {
+            self.snapshot.aborted.push(AbortedTransaction {
+                producer_id: ended.producer_id,
+                first_offset: start,
+                last_offset: base,
+                last_stable_offset: self.last_stable_offset(),
+            });
+        }
+        Some(ended)
+    }
+
+    fn advance(&mut self, batch: &BatchHeader, base: Offset, leader_epoch: LeaderEpoch) {
         assert_eq!(base, self.end(), "offsets are assigned densely");
         assert!(batch.last_offset_delta >= 0, "a batch without records gets no offset");
         let newest = self.newest_epoch();
@@ -82,7 +187,6 @@ impl PartitionState {
                 start: base,
             });
         }
-        producers::apply(&mut self.snapshot.producers, batch, base, now_ms);
         self.snapshot.end = base.advance(i64::from(batch.last_offset_delta) + 1);
     }
 
@@ -93,7 +197,8 @@ impl PartitionState {
     /// # Errors
     /// [`LogError::Straddles`], [`LogError::EpochStepsBack`], [`LogError::Empty`]: whatever is stored is committed, so each
     /// means damage; then nothing was changed.
-    pub fn replay(&mut self, batch: &BatchHeader, now_ms: i64) -> Result<Replayed, LogError> {
+    pub fn replay(&mut self, stored: &StoredBatch, now_ms: i64) -> Result<Replayed, LogError> {
+        let batch = &stored.header;
         let (base, batch_end, end) = (batch.base_offset, batch.end_offset(), self.end());
         if batch.last_offset_delta < 0 {
             return Err(LogError::Empty { base });
@@ -111,19 +216,68 @@ impl PartitionState {
         if let Some(newest) = self.newest_epoch().filter(|newest| *newest > found) {
             return Err(LogError::EpochStepsBack { base, newest, found });
         }
-        self.apply(batch, base, found, now_ms);
+        match stored.marker {
+            Some(marker) => _ = self.apply_marker(batch, marker, base, found, now_ms),
+            None => self.apply(batch, base, found, now_ms),
+        }
         Ok(Replayed::Applied)
     }
 
-    /// Forgets producers last used before `before_ms`. Both sides may do this at other times: a batch that was
-    /// appended is applied without being judged again.
+    /// Forgets producers last used before `before_ms`, but for those with an open transaction. Both sides may do this at
+    /// other times: a batch that was appended is applied without being judged again.
     pub fn expire_producers(&mut self, before_ms: i64) {
         self.snapshot
             .producers
-            .retain(|producer| producer.last_used_ms >= before_ms);
+            .retain(|producer| producer.last_used_ms >= before_ms || producer.transaction_start.is_some());
         if self.snapshot.producers.is_empty() {
             self.snapshot.producers = Vec::new();
         }
+    }
+
+    /// Where the first open transaction begins.
+    pub fn first_open(&self) -> Option<Offset> {
+        self.open.first().map(|open| open.start)
+    }
+
+    /// Everything below is decided: the start of the first open transaction, or the end (KIP-98).
+    pub fn last_stable_offset(&self) -> Offset {
+        self.first_open().unwrap_or(self.end())
+    }
+
+    /// Whether a transaction of this very epoch is open.
+    pub fn has_open_transaction(&self, producer_id: i64, epoch: i16) -> bool {
+        self.producer(producer_id)
+            .is_some_and(|known| known.epoch == epoch && known.transaction_start.is_some())
+    }
+
+    /// The aborted transactions that have data in `range`, by ascending markers.
+    pub fn aborted_within(&self, range: Range<Offset>) -> Vec<AbortedTransaction> {
+        transactions::aborted_within(&self.snapshot.aborted, range)
+    }
+
+    /// Aborted transactions that are remembered, by ascending markers.
+    pub fn aborted(&self) -> &[AbortedTransaction] {
+        &self.snapshot.aborted
+    }
+
+    /// The log begins at `start`: forgets aborted transactions that nobody can read any more. Both sides may do this at
+    /// other times.
+    pub fn trim_aborted(&mut self, start: Offset) {
+        let aborted = &mut self.snapshot.aborted;
+        let gone = aborted.partition_point(|aborted| aborted.last_offset < start);
+        if gone > 0 {
+            aborted.drain(..gone);
+            aborted.shrink_to(2 * aborted.len());
+        }
+    }
+
+    /// Whether the producer is remembered.
+    pub(crate) fn knows(&self, producer_id: i64) -> bool {
+        self.producer(producer_id).is_some()
+    }
+
+    fn producer(&self, id: i64) -> Option<&Producer> {
+        producers::find(&self.snapshot.producers, id)
     }
 
     /// The first offset written in each leader epoch that wrote any, ascending.
@@ -158,13 +312,16 @@ impl PartitionState {
         let Snapshot {
             leader_epochs,
             producers,
-            ..
+            aborted,
+            end: _,
         } = &self.snapshot;
         let batches: usize = producers.iter().map(|producer| producer.batches.capacity()).sum();
         size_of::<Self>()
             + leader_epochs.capacity() * size_of::<EpochStart>()
             + producers.capacity() * size_of::<Producer>()
             + batches * size_of::<ProducerBatch>()
+            + aborted.capacity() * size_of::<AbortedTransaction>()
+            + self.open.capacity() * size_of::<OpenTransaction>()
     }
 
     fn newest_epoch(&self) -> Option<LeaderEpoch> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tailwater_format::entry::{SliceHeader, SliceKind};
-use tailwater_kafka::batch::{BatchHeader, assemble};
+use tailwater_kafka::batch::{BatchHeader, Marker, assemble};
 use tailwater_types::{LeaderEpoch, Offset, StreamId};
 
 /// A batch of `count` records; producer id -1 for none.
@@ -21,6 +21,19 @@ pub fn batch(producer_id: i64, epoch: i16, base_sequence: i32, count: i32) -> Ba
         base_sequence,
         count,
     }
+}
+
+/// One that is a part of its producer's transaction.
+pub fn transactional(producer_id: i64, epoch: i16, base_sequence: i32, count: i32) -> BatchHeader {
+    BatchHeader {
+        attributes: 0x10,
+        ..batch(producer_id, epoch, base_sequence, count)
+    }
+}
+
+/// The control batch of a marker, with base offset 0.
+pub fn control(producer_id: i64, epoch: i16, marker: Marker) -> BatchHeader {
+    BatchHeader::read(&marker.build(producer_id, epoch, 2_000)).expect("a whole batch")
 }
 
 /// The batch as it is stored.

@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tailwater_format::entry::{Entry, Slice, SliceHeader, SliceKind};
 use tailwater_format::object::{DataBlock, Tail, decode_tail};
-use tailwater_kafka::batch::Batches;
-use tailwater_log::PartitionState;
+use tailwater_kafka::batch::assign;
+use tailwater_log::{PartitionState, Replayed, StoredBatch};
 use tailwater_rpc::controller::{CommittedObject, Controller, SnapshotAt};
 use tailwater_rpc::{Error, Result};
 use tailwater_runtime::{Clock, Metrics, Random, Runtime, Tasks};
@@ -145,14 +145,29 @@ impl Cluster {
     }
 
     pub fn append_epoch(&self, journal: u64, leader_epoch: i32, value_bytes: usize, slices: &[(u64, i32)]) {
+        let batch = |&(stream, count): &(u64, i32)| {
+            let state = self.state.lock();
+            let base = state
+                .streams
+                .get(&StreamId(stream))
+                .map_or(Offset::ZERO, |row| row.state.end());
+            (stream, super::batch(base, 0, base.0 as i32, count, value_bytes))
+        };
+        self.append_batches(journal, leader_epoch, slices.iter().map(batch).collect());
+    }
+
+    /// Appends one entry with these batches, each of another stream.
+    pub fn append_batches(&self, journal: u64, leader_epoch: i32, batches: Vec<(u64, BytesMut)>) {
         let mut state = self.state.lock();
         let mut encoded = Vec::new();
-        for &(stream, count) in slices {
+        for (stream, mut batch) in batches {
             let row = state.streams.entry(StreamId(stream)).or_default();
             let base = row.state.end();
-            let batch = super::batch(base, leader_epoch, base.0 as i32, count, value_bytes).freeze();
-            let (header, _) = Batches::new(batch.clone()).next().unwrap().unwrap();
-            row.state.apply(&header, base, LeaderEpoch(leader_epoch), 0);
+            assign(&mut batch, base, LeaderEpoch(leader_epoch));
+            let batch = batch.freeze();
+            let stored = StoredBatch::read(&batch).unwrap();
+            let header = stored.header;
+            assert_eq!(row.state.replay(&stored, 0), Ok(Replayed::Applied));
             row.log.push((OffsetRange::new(base, row.state.end()), batch.clone()));
             encoded.push(Slice {
                 header: SliceHeader {
@@ -259,6 +274,8 @@ impl Cluster {
             assert_eq!(restored.end(), state.end());
             assert_eq!(restored.leader_epochs(), state.leader_epochs());
             assert_eq!(producers(&restored), producers(&state));
+            assert_eq!(restored.last_stable_offset(), state.last_stable_offset());
+            assert_eq!(restored.aborted(), state.aborted());
         }
     }
 

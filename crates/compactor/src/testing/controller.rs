@@ -196,6 +196,7 @@ impl Objects for Cluster {
         let upload = |stream| {
             let row = state.streams.get(&stream)?;
             Some(StreamUpload {
+                start: Offset::ZERO,
                 stream,
                 uploaded: row.uploaded,
                 snapshot: row.snapshot.clone(),

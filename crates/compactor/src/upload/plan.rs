@@ -10,7 +10,7 @@ use tailwater_format::crc;
 use tailwater_format::entry::{Entry, SliceHeader, SliceKind};
 use tailwater_format::object::{BLOCK_TARGET_BYTES, EncodedObject, ObjectWriter, RecordsPiece};
 use tailwater_kafka::batch::{BatchHeader, whole_crc};
-use tailwater_log::{PartitionState, Replayed};
+use tailwater_log::{PartitionState, Replayed, StoredBatch};
 use tailwater_types::{Lsn, LsnRange, Offset, OffsetRange, StreamId};
 
 use crate::Error;
@@ -176,11 +176,12 @@ impl Part {
         let mut cutter = Cutter::new(slice, bytes);
         let mut at = 0;
         while at < bytes.len() {
-            let batch = BatchHeader::read(&bytes[at..]).map_err(|error| Error::batch(stream, lsn, error))?;
+            let stored = StoredBatch::read(&bytes[at..]).map_err(|error| Error::stored(stream, lsn, error))?;
+            let batch = stored.header;
             let size = batch.size();
             let replayed = self
                 .state
-                .replay(&batch, now_ms)
+                .replay(&stored, now_ms)
                 .map_err(|source| Error::Log { stream, lsn, source })?;
             if at + size > bytes.len() || replayed == Replayed::Beyond {
                 let detail = format!(

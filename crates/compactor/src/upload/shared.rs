@@ -145,8 +145,7 @@ fn describe(prepared: &PreparedObject, object: &PlannedObject) -> CommittedObjec
         .map(|(part, place)| CommittedStream {
             stream: part.stream,
             range: part.range,
-            // Without transactions, all that is committed is stable.
-            stable_end: part.range.end,
+            stable_end: part.state.last_stable_offset(),
             max_timestamp_ms: part.max_timestamp_ms,
             bytes: part.bytes,
             snapshot: Some(SnapshotAt {

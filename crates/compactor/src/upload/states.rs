@@ -52,20 +52,23 @@ impl States {
         }
     }
 
-    /// The state of each stream at its uploaded end.
+    /// The state of each stream at its uploaded end, without aborted transactions below its start.
     ///
     /// # Errors
     /// What the store says; [`Error::Snapshot`] for one that isn't what metadata says it is.
     pub async fn load(&self, uploads: Vec<StreamUpload>) -> Result<BTreeMap<StreamId, PartitionState>, Error> {
         let mut states = BTreeMap::new();
         let mut missing = Vec::new();
+        let mut starts = Vec::new();
         for StreamUpload {
             stream,
+            start,
             uploaded,
             snapshot,
             bytes: _,
         } in uploads
         {
+            starts.push((stream, start));
             match (self.kept(stream, uploaded), snapshot) {
                 (Some(state), _) => _ = states.insert(stream, state),
                 (None, Some(at)) => missing.push(Wanted { stream, uploaded, at }),
@@ -75,6 +78,11 @@ impl States {
         let reads = stream::iter(group(missing).into_iter().map(|read| self.read(read)));
         let read: Vec<_> = reads.buffer_unordered(PARALLEL_READS).try_collect().await?;
         states.extend(read.into_iter().flatten());
+        for (stream, start) in starts {
+            if let Some(state) = states.get_mut(&stream) {
+                state.trim_aborted(start);
+            }
+        }
         Ok(states)
     }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use tailwater_kafka::batch::{BatchBuilder, Marker, TransactionEnd};
 use tailwater_rpc::Error;
 use tailwater_runtime::CancellationToken;
 use tailwater_runtime::config::{ByteSize, Millis};
 use tailwater_store::{Failure, Fault, Operation};
-use tailwater_types::{JournalId, Lsn, Outcome, StreamId};
+use tailwater_types::{JournalId, Lsn, Offset, Outcome, StreamId};
 
 use crate::Config;
 use crate::testing::{Call, Cluster, State, When};
@@ -338,4 +339,45 @@ async fn a_stop_has_a_deadline() {
     assert!(cluster.clock.now() - begin < Duration::from_secs(8));
     assert!(cluster.state.lock().journals.values().all(|journal| !journal.is_leased));
     assert_eq!(cluster.uploaded(1), 0);
+}
+
+/// Rule 7: each commit says how far the stream was decided at its end, also where a transaction goes on from one upload to
+/// the next; the snapshots know of what is open, and of what was aborted.
+#[tokio::test(start_paused = true)]
+async fn rule_7_uploads_commit_the_stable_end() {
+    let data = |producer, sequence| {
+        let mut builder = BatchBuilder::new().producer(producer, 0, sequence).transactional();
+        builder.push(1_000, None, Some(&[7; 50]), &[]);
+        vec![(5, builder.build())]
+    };
+    let marker = |producer, end| {
+        let marker = Marker {
+            end,
+            coordinator_epoch: 2,
+        };
+        vec![(5, marker.build(producer, 0, 1_000))]
+    };
+    let cluster = Cluster::new();
+    let compactor = cluster.start(config()).await;
+    let steps = [
+        (vec![data(8, 0), data(9, 0), marker(9, TransactionEnd::Abort)], 0),
+        (vec![data(8, 1), data(9, 1)], 0),
+        (vec![marker(8, TransactionEnd::Commit)], 4),
+        (vec![marker(9, TransactionEnd::Abort)], 7),
+    ];
+    let mut uploaded = 0;
+    for (appends, stable) in steps {
+        uploaded += appends.len() as i64;
+        for batches in appends {
+            cluster.append_batches(1, 0, batches);
+        }
+        cluster.until_all_uploaded().await;
+        let state = cluster.state.lock();
+        let last = &state.committed.last().unwrap().streams[0];
+        assert_eq!((last.range.end, last.stable_end), (Offset(uploaded), Offset(stable)));
+    }
+    cluster.check_objects().await;
+    let aborted = cluster.state.lock().streams[&StreamId(5)].state.aborted().len();
+    assert_eq!(aborted, 2);
+    compactor.shutdown().await;
 }

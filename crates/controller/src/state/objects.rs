@@ -351,10 +351,12 @@ pub fn find(state: &State, stream: StreamId, from: Offset, limit: usize) -> Resu
 /// How far streams are uploaded; a stream that is no more is left out.
 pub fn uploads(state: &State, streams: &[StreamId]) -> Vec<StreamUpload> {
     let upload = |&stream: &StreamId| {
-        let uploaded = state.progress(stream)?.uploaded;
+        let progress = state.progress(stream)?;
+        let uploaded = progress.uploaded;
         let snapshot = streams::snapshot_at(state, stream, uploaded);
         Some(StreamUpload {
             stream,
+            start: progress.start,
             uploaded,
             snapshot,
             bytes: state

@@ -595,6 +595,7 @@ async fn objects_are_prepared_committed_and_found(subject: Subject) {
     };
     assert_eq!(found.objects, vec![slice]);
     let upload = StreamUpload {
+        start: Offset::ZERO,
         stream,
         uploaded: Offset(10),
         snapshot: Some(snapshot),

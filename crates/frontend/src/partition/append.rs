@@ -228,7 +228,7 @@ impl Partition {
         if state.since_snapshot_bytes < SNAPSHOT_TAIL_BYTES {
             return;
         }
-        let length = state.log.snapshot_bytes();
+        let length = state.log.max_snapshot_bytes();
         if state.since_snapshot_bytes < 2 * length {
             return;
         }
@@ -238,7 +238,7 @@ impl Partition {
         self.append_snapshot(state, credit);
     }
 
-    /// Writes the state down, with credit for its bytes.
+    /// Writes the state down, with credit for at least its bytes.
     pub(super) fn append_snapshot(self: &Arc<Self>, state: &mut State, credit: Reservation) {
         let bytes = state.log.encode_snapshot();
         let end = state.log.end();

@@ -91,7 +91,7 @@ impl Partition {
             if state.since_snapshot_bytes == 0 {
                 return Ok(());
             }
-            state.log.snapshot_bytes()
+            state.log.max_snapshot_bytes()
         };
         let credit = match self.journal.reserve(length, deadline).await {
             Ok(credit) => credit,

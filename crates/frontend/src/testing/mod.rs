@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use tailwater_format::entry::SliceKind;
 use tailwater_format::object::{ObjectWriter, RecordsPiece};
 use tailwater_kafka::batch::{self, BatchBuilder, BatchHeader, Batches};
-use tailwater_log::PartitionState;
+use tailwater_log::{PartitionState, StoredBatch};
 use tailwater_rpc::controller::{Controller, Endpoint, ObjectSlice, SnapshotAt};
 use tailwater_runtime::{Clock, Metrics, Random, Runtime, Tasks};
 use tailwater_store::ObjectStorage;
@@ -111,7 +111,8 @@ impl Fixture {
             let start = state.end();
             let mut max_timestamp_ms = -1;
             for (header, bytes) in batches {
-                state.replay(header, START_MS).expect("contiguous");
+                let stored = StoredBatch::read(bytes).expect("whole");
+                state.replay(&stored, START_MS).expect("contiguous");
                 max_timestamp_ms = header.max_timestamp_ms.max(max_timestamp_ms);
                 writer.push(RecordsPiece {
                     stream: *stream,

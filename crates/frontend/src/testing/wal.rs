@@ -339,7 +339,11 @@ fn scanned(entry: &Entry) -> ScannedEntry {
         parts: match header.kind {
             SliceKind::Snapshot => vec![bytes.clone()],
             SliceKind::Records => Batches::new(bytes.clone())
-                .map(|batch| batch.expect("whole batches").1.slice(..HEADER_BYTES))
+                .map(|batch| batch.expect("whole batches"))
+                .map(|(header, batch)| match header.is_control() {
+                    true => batch,
+                    false => batch.slice(..HEADER_BYTES),
+                })
                 .collect(),
         },
     });

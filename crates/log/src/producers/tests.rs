@@ -22,9 +22,9 @@ fn expected(state: &PartitionState, producer: i64, epoch: i16, sequence: i32) ->
     }
 }
 
-/// A producer without state may begin anywhere (it can have expired); from then on each sequence follows the last.
+/// Rule 12: a producer without state may begin anywhere (it can have expired); from then on each sequence follows the last.
 #[test]
-fn sequences_follow_one_another() {
+fn rule_12_sequences_follow_one_another() {
     let mut state = PartitionState::default();
     append(&mut state, 7, 0, 100, 10);
     assert_eq!(expected(&state, 7, 0, 111), Some(110), "a gap");
@@ -34,9 +34,9 @@ fn sequences_follow_one_another() {
     append(&mut state, 8, 0, 0, 1);
 }
 
-/// The five last batches are recognised by their exact sequences and epoch, also before they are committed.
+/// Rule 12: the five last batches are recognised by their exact sequences and epoch, also before they are committed.
 #[test]
-fn repeats_are_answered_with_the_first_offset() {
+fn rule_12_repeats_are_answered_with_the_first_offset() {
     let mut state = PartitionState::default();
     let bases: Vec<_> = (0..6).map(|at| append(&mut state, 7, 2, at * 2, 2)).collect();
     for (at, base) in bases.iter().enumerate().skip(1) {
@@ -53,9 +53,9 @@ fn repeats_are_answered_with_the_first_offset() {
     assert_eq!(expected(&state, 7, 2, 2), Some(12), "another length is no repeat");
 }
 
-/// A new epoch begins at 0 and forgets the old one's batches; an old epoch is refused even for a repeat.
+/// Rule 14: a new epoch begins at 0 and forgets the old one's batches; an old epoch is refused even for a repeat.
 #[test]
-fn epochs_only_go_up() {
+fn rule_14_epochs_only_go_up() {
     let mut state = PartitionState::default();
     append(&mut state, 7, 3, 0, 2);
     assert_eq!(expected(&state, 7, 4, 2), Some(0));
@@ -181,6 +181,7 @@ proptest! {
                 Decision::Duplicate { .. } => "repeat",
                 Decision::Refuse(Refusal::OutOfOrderSequence { .. }) => "sequence",
                 Decision::Refuse(Refusal::InvalidProducerEpoch { .. }) => "epoch",
+                Decision::Refuse(refusal) => panic!("{refusal}"),
             };
             prop_assert_eq!(decision, model.check(producer, epoch, first, count));
             if decision == "append" {

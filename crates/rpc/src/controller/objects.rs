@@ -108,6 +108,8 @@ pub struct ObjectSlice {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamUpload {
     pub stream: StreamId,
+    /// The first offset that can be read.
+    pub start: Offset,
     pub uploaded: Offset,
     pub snapshot: Option<SnapshotAt>,
     /// Bytes of its batches that readers find in objects.

@@ -28,6 +28,7 @@ async fn stored(storage: &FaultyStorage, key: &str, ends: &[i32]) -> Vec<StreamU
         position += bytes.len() as u64;
         chunks.push(bytes);
         uploads.push(StreamUpload {
+            start: Offset::ZERO,
             stream: StreamId(stream as u64),
             uploaded: Offset(i64::from(*end)),
             snapshot: Some(at),
@@ -70,6 +71,7 @@ async fn states_are_kept_or_read_together() {
 async fn a_new_stream_is_empty() {
     let states = States::new(Cluster::new().storage, 1 << 20);
     let upload = StreamUpload {
+        start: Offset::ZERO,
         stream: StreamId(1),
         uploaded: Offset(6),
         snapshot: None,

@@ -310,6 +310,7 @@ impl Objects for FakeController {
         let upload = |stream: &StreamId| {
             let found = inner.streams.get(stream)?;
             Some(StreamUpload {
+                start: Offset::ZERO,
                 stream: *stream,
                 uploaded: found.progress.uploaded,
                 snapshot: found.snapshot.clone(),

@@ -198,6 +198,7 @@ impl From<StreamUpload> for proto::StreamUpload {
     fn from(upload: StreamUpload) -> Self {
         Self {
             stream: upload.stream.0,
+            start: upload.start.0,
             uploaded: upload.uploaded.0,
             snapshot: upload.snapshot.map(Into::into),
             bytes: upload.bytes,
@@ -211,6 +212,7 @@ impl TryFrom<proto::StreamUpload> for StreamUpload {
     fn try_from(upload: proto::StreamUpload) -> Result<Self> {
         Ok(Self {
             stream: StreamId(upload.stream),
+            start: offset(upload.start, "streams.start")?,
             uploaded: offset(upload.uploaded, "streams.uploaded")?,
             snapshot: upload.snapshot.map(Into::into),
             bytes: upload.bytes,

@@ -320,6 +320,7 @@ fn work_survives_the_wire() {
     });
     for snapshot in [None, Some(snapshot())] {
         survives::<_, proto::StreamUpload>(StreamUpload {
+            start: Offset(3),
             stream: StreamId(1),
             uploaded: Offset(2),
             snapshot,
