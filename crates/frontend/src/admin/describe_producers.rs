@@ -1,4 +1,4 @@
-//! DescribeProducers: the idempotent producers that partitions led here remember (KIP-664).
+//! DescribeProducers: the idempotent and transactional producers that partitions led here remember (KIP-664).
 
 use tailwater_format::snapshot::Producer;
 use tailwater_kafka::messages::*;
@@ -9,7 +9,7 @@ use crate::metadata::names;
 use crate::partition::Missing;
 use crate::server::Handlers;
 
-/// Nothing: of a sequence, a time, an epoch of a transaction coordinator.
+/// Nothing: of a sequence, an open transaction.
 const NONE: i32 = -1;
 
 pub(crate) fn describe_producers(handlers: &Handlers, request: DescribeProducersRequest) -> DescribeProducersResponse {
@@ -62,8 +62,9 @@ fn show(producer: &Producer) -> ActiveProducer {
         producer_id: producer.id,
         producer_epoch: producer.epoch.into(),
         last_sequence: last.map_or(NONE, |batch| batch.last_sequence),
-        last_timestamp: last.map_or(NONE.into(), |batch| batch.max_timestamp_ms),
-        coordinator_epoch: NONE,
-        current_txn_start_offset: NONE.into(),
+        // With a marker of a new epoch the batches are forgotten, and when it came is what is left.
+        last_timestamp: last.map_or(producer.last_used_ms, |batch| batch.max_timestamp_ms),
+        coordinator_epoch: producer.coordinator_epoch,
+        current_txn_start_offset: producer.transaction_start.map_or(NONE.into(), |start| start.0),
     }
 }

@@ -26,7 +26,7 @@ use crate::view::View;
 
 use pass::Pass;
 use session::{Kind, Sessions};
-use target::Target;
+use target::{READ_COMMITTED, Target};
 
 /// The first version that names topics by id (KIP-516).
 const FIRST_ID_VERSION: i16 = 13;
@@ -142,7 +142,7 @@ impl FetchHandler {
                 return pass.into_response(request, version, listener, &targets, self);
             }
             self.metrics.fetch_waits.inc();
-            let waiter = FetchWaiter::new(min_bytes - pass.bytes());
+            let waiter = FetchWaiter::new(min_bytes - pass.bytes(), request.isolation_level == READ_COMMITTED);
             let _registered = Registered::new(&waiter, &targets, &pass);
             drop(pass);
             // An error: the time is over. What is there by then is answered.

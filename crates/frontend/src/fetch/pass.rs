@@ -1,16 +1,18 @@
 //! One look at all partitions of a fetch, in request order.
 //!
 //! Owns: what fits into the answer (docs/kafka.md rules 4 to 6): whole batches, each partition's bound and the
-//! request's, and the first batch of the first partition that has one whatever its size.
+//! request's, and the first batch of the first partition that has one whatever its size. Under read_committed it ends at the
+//! last stable offset, and says what of it was aborted (rule 7).
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream;
+use tailwater_format::snapshot::AbortedTransaction;
 use tailwater_kafka::Str;
 use tailwater_kafka::messages::{
-    FetchLeaderIdAndEpoch, FetchNodeEndpoint, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    self, FetchLeaderIdAndEpoch, FetchNodeEndpoint, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use tailwater_runtime::{BytePermit, ByteSemaphore};
 use tailwater_types::{NodeId, Offset};
@@ -20,7 +22,7 @@ use super::{FIRST_LEADER_VERSION, FetchHandler, Fetched};
 use crate::error_codes;
 use crate::listeners::ListenerName;
 use crate::metadata::brokers;
-use crate::partition::ReadError;
+use crate::partition::{Partition, ReadError};
 
 /// How many partitions of one fetch are read from the WAL or from objects at the same time.
 const COLD_READS: usize = 4;
@@ -37,8 +39,11 @@ pub(super) struct Pass {
 
 struct Found {
     high_watermark: Offset,
+    last_stable: Offset,
     log_start: Offset,
     batches: Vec<Bytes>,
+    /// Of what is in the batches; `None` for who reads everything.
+    aborted: Option<Vec<AbortedTransaction>>,
 }
 
 impl Pass {
@@ -131,11 +136,10 @@ impl Pass {
             partitions: Vec::with_capacity(topic.partitions.len()),
         };
         let mut responses: Vec<_> = request.topics.iter().map(topic_response).collect();
-        let read_committed = request.isolation_level == 1;
         for (target, found) in targets.iter().zip(self.found) {
             let index = request.topics[target.topic].partitions[target.at].partition;
             let data = match found {
-                Ok(found) => found.into_data(read_committed),
+                Ok(found) => found.into_data(),
                 Err(refused) => {
                     let leader = refused.leader.filter(|_| version >= FIRST_LEADER_VERSION);
                     refused_data(Refused { leader, ..refused }, listener, handler, &mut endpoints)
@@ -180,21 +184,35 @@ impl Target {
     fn is_cold(&self) -> bool {
         self.partition
             .as_ref()
-            .is_ok_and(|partition| !partition.has_in_memory(self.offset))
+            .is_ok_and(|partition| !partition.has_in_memory(self.offset, self.end(partition)))
+    }
+
+    /// Where what it may read ends.
+    fn end(&self, partition: &Partition) -> Offset {
+        match self.read_committed {
+            true => partition.last_stable_offset(),
+            false => partition.high_watermark(),
+        }
     }
 
     async fn read(&self, max_bytes: usize, first_whole: bool) -> Result<Found, Refused> {
         let mut found = self.read_nothing()?;
         let partition = self.partition.as_ref().map_err(|refused| *refused)?;
-        let high_watermark = found.high_watermark;
-        // Between the high watermark and the log end nothing is committed yet: a consumer that came from an older leader
-        // waits for it.
-        if self.offset > high_watermark && self.offset <= partition.log_end() {
+        let end = match self.read_committed {
+            true => found.last_stable,
+            false => found.high_watermark,
+        };
+        // Between the high watermark and the log end nothing is committed yet, between the last stable offset and the high
+        // watermark something is undecided: a consumer that came from an older leader, or read everything before, waits.
+        if self.offset > end && self.offset <= partition.log_end() {
             return Ok(found);
         }
         let max_bytes = max_bytes.min(self.max_bytes);
-        let read = partition.read(self.offset, high_watermark, max_bytes, first_whole);
+        let read = partition.read(self.offset, end, max_bytes, first_whole);
         found.batches = read.await.map_err(|error| self.read_failed(&error))?;
+        if self.read_committed {
+            found.aborted = Some(partition.aborted_in(self.offset, &found.batches));
+        }
         Ok(found)
     }
 
@@ -203,10 +221,13 @@ impl Target {
         if partition.has_ended() {
             return Err(self.read_failed(&ReadError::NotLeader));
         }
+        let high_watermark = partition.high_watermark();
         Ok(Found {
-            high_watermark: partition.high_watermark(),
+            high_watermark,
+            last_stable: partition.last_stable_below(high_watermark),
             log_start: partition.log_start(),
             batches: Vec::new(),
+            aborted: self.read_committed.then(Vec::new),
         })
     }
 
@@ -238,17 +259,22 @@ impl Found {
     fn within(mut self, left: usize, first: bool) -> Self {
         if self.bytes() > left && !first {
             self.batches.clear();
+            self.aborted.iter_mut().for_each(Vec::clear);
         }
         self
     }
 
-    fn into_data(self, read_committed: bool) -> PartitionData {
+    fn into_data(self) -> PartitionData {
+        let shown = |aborted: AbortedTransaction| messages::AbortedTransaction {
+            producer_id: aborted.producer_id,
+            first_offset: aborted.first_offset.0,
+        };
+        let aborted = self.aborted.map(|all| all.into_iter().map(shown).collect());
         PartitionData {
             high_watermark: self.high_watermark.0,
-            // Without transactions everything committed is stable.
-            last_stable_offset: self.high_watermark.0,
+            last_stable_offset: self.last_stable.0,
             log_start_offset: self.log_start.0,
-            aborted_transactions: read_committed.then(Vec::new),
+            aborted_transactions: aborted,
             records: Some(self.batches.into_iter().collect()),
             ..PartitionData::default()
         }

@@ -10,6 +10,9 @@ use crate::partition::{EpochMismatch, Missing, Partition, Partitions};
 use crate::view::View;
 use tailwater_kafka::ErrorCode;
 
+/// The isolation level of who reads no data of open or aborted transactions; 0 reads everything.
+pub(super) const READ_COMMITTED: i8 = 1;
+
 /// One partition of a request.
 pub(super) struct Target {
     /// Places in the request: its topic, and its partition there.
@@ -17,6 +20,8 @@ pub(super) struct Target {
     pub at: usize,
     pub offset: Offset,
     pub max_bytes: usize,
+    /// Whether it reads what is decided only, and is told what was aborted (KIP-98).
+    pub read_committed: bool,
     pub partition: Result<Arc<Partition>, Refused>,
 }
 
@@ -50,6 +55,7 @@ pub(super) fn resolve(request: &FetchRequest, by_id: bool, view: &View, partitio
                 at,
                 offset: Offset(wanted.fetch_offset),
                 max_bytes: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
+                read_committed: request.isolation_level == READ_COMMITTED,
                 partition: partition.and_then(|partition| check_epoch(partition, wanted, partitions.node())),
             });
         }

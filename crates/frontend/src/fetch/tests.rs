@@ -1,11 +1,14 @@
 use tailwater_kafka::ErrorCode;
+use tailwater_kafka::batch::TransactionEnd;
 use tailwater_kafka::messages::{FetchPartition, FetchTopic, PartitionData};
 use tailwater_runtime::config::ByteSize;
 use tailwater_types::{Lsn, NodeId, TopicId};
 
 use super::*;
 use crate::config::Config;
-use crate::testing::{Fixture, append, batch, commit, listener};
+use crate::testing::{
+    Fixture, append, batch, commit, commit_verified, end, listener, marker, send_marker, transactional,
+};
 
 /// A fetch of these partitions of a topic, each from its offset.
 fn request(topic: TopicId, partitions: &[(i32, i64)]) -> FetchRequest {
@@ -376,4 +379,125 @@ async fn an_answer_holds_permits_for_its_bytes() {
         fetched.memory.iter().map(BytePermit::bytes).sum::<u64>(),
         large.len() as u64
     );
+}
+
+/// As [`request`], under read_committed.
+fn committed(topic: TopicId, partitions: &[(i32, i64)]) -> FetchRequest {
+    FetchRequest {
+        isolation_level: 1,
+        ..request(topic, partitions)
+    }
+}
+
+fn aborted(data: &PartitionData) -> Option<Vec<(i64, i64)>> {
+    let all = data.aborted_transactions.as_ref()?;
+    Some(all.iter().map(|one| (one.producer_id, one.first_offset)).collect())
+}
+
+/// Rule 7: read_committed stops below the last stable offset and lists what was aborted, also from objects after a restart;
+/// read_uncommitted reads everything and lists nothing.
+#[tokio::test(start_paused = true)]
+async fn rule_7_read_committed_stops_at_the_last_stable_offset() {
+    let mut fixture = Fixture::start().await;
+    let mut partition = fixture.topic("t").await;
+    let topic = partition.topic();
+    commit_verified(&partition, transactional(7, 0, 0, &[b"a"])).await;
+    commit(&partition, batch(&[b"plain"])).await;
+    end(&partition, 7, 0, TransactionEnd::Abort).await;
+    commit_verified(&partition, transactional(8, 0, 0, &[b"open"])).await;
+    commit(&partition, batch(&[b"behind"])).await;
+    for restart in [false, true] {
+        if restart {
+            let journal = fixture.journal();
+            let all = Lsn(fixture.wal.entries(journal).len() as u64);
+            fixture.upload(journal, all, true).await;
+            fixture.restart().await;
+            partition = fixture.opened(topic, 0).await;
+        }
+        let all = fetch(&fixture, request(topic, &[(0, 0)])).await.remove(0);
+        assert_eq!((all.last_stable_offset, all.high_watermark), (3, 5));
+        assert_eq!(aborted(&all), None);
+        let stable = fetch(&fixture, committed(topic, &[(0, 0)])).await.remove(0);
+        assert_eq!((stable.last_stable_offset, stable.high_watermark), (3, 5));
+        assert_eq!(aborted(&stable), Some(vec![(7, 0)]));
+        let behind = transactional(8, 0, 0, &[b"open"]).len() + batch(&[b"behind"]).len();
+        assert_eq!(bytes(&stable), bytes(&all) - behind);
+        // The marker ends it: whoever begins behind it need not know.
+        let later = fetch(&fixture, committed(topic, &[(0, 3)])).await.remove(0);
+        assert_eq!(
+            (later.error_code, bytes(&later), aborted(&later)),
+            (ErrorCode::None, 0, Some(vec![]))
+        );
+        // Of what isn't decided nothing is read, and nothing is out of range.
+        let undecided = fetch(&fixture, committed(topic, &[(0, 4)])).await.remove(0);
+        assert_eq!((undecided.error_code, bytes(&undecided)), (ErrorCode::None, 0));
+        let beyond = fetch(&fixture, committed(topic, &[(0, 6)])).await.remove(0);
+        assert_eq!(beyond.error_code, ErrorCode::OffsetOutOfRange);
+    }
+    end(&partition, 8, 0, TransactionEnd::Commit).await;
+    let stable = fetch(&fixture, committed(topic, &[(0, 0)])).await.remove(0);
+    assert_eq!((stable.last_stable_offset, stable.high_watermark), (6, 6));
+    assert_eq!(aborted(&stable), Some(vec![(7, 0)]));
+}
+
+/// Only what was aborted in the batches of an answer is listed with it.
+#[tokio::test(start_paused = true)]
+async fn aborted_transactions_are_those_of_the_answer() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    for producer in [7, 8] {
+        commit_verified(&partition, transactional(producer, 0, 0, &[b"x"])).await;
+        end(&partition, producer, 0, TransactionEnd::Abort).await;
+    }
+    let mut small = committed(partition.topic(), &[(0, 0)]);
+    small.topics[0].partitions[0].partition_max_bytes = 1;
+    let found = fetch(&fixture, small).await.remove(0);
+    assert_eq!(bytes(&found), transactional(7, 0, 0, &[b"x"]).len());
+    assert_eq!(aborted(&found), Some(vec![(7, 0)]));
+    let found = fetch(&fixture, committed(partition.topic(), &[(0, 1)])).await.remove(0);
+    assert_eq!(aborted(&found), Some(vec![(7, 0), (8, 2)]), "its marker is to come");
+}
+
+/// A fetch that waits under read_committed is woken when what it waits for is decided, not when it is committed: by the
+/// marker, however few bytes that has.
+#[tokio::test(start_paused = true)]
+async fn rule_7_a_waiting_fetch_is_woken_by_the_marker() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let topic = partition.topic();
+    let clock = &fixture.data.runtime.clock;
+    let began = clock.now();
+    let data = transactional(7, 0, 0, &[&[1; 1000]]);
+    let mut patient = committed(topic, &[(0, 0)]);
+    (patient.min_bytes, patient.max_wait_ms) = (1000, 10_000);
+    let produce = async {
+        clock.sleep(Duration::from_millis(100)).await;
+        commit_verified(&partition, data.clone()).await;
+        clock.sleep(Duration::from_millis(100)).await;
+        fixture.wal.hold();
+        let sent = send_marker(&partition, marker(7, 0, TransactionEnd::Commit))
+            .await
+            .unwrap();
+        clock.sleep(Duration::from_millis(100)).await;
+        fixture.wal.release();
+        sent.committed().await.unwrap();
+    };
+    let (found, ()) = tokio::join!(fetch(&fixture, patient), produce);
+    assert!(bytes(&found[0]) > data.len());
+    assert_eq!(clock.now() - began, Duration::from_millis(300));
+
+    // Without transactions it waits for as many bytes as it asks for.
+    let one = batch(&[b"more"]);
+    let mut patient = committed(topic, &[(0, 2)]);
+    patient.min_bytes = 2 * one.len() as i32;
+    let began = clock.now();
+    let produce = async {
+        for _ in 0..2 {
+            clock.sleep(Duration::from_millis(100)).await;
+            commit(&partition, one.clone()).await;
+        }
+    };
+    let (found, ()) = tokio::join!(fetch(&fixture, patient), produce);
+    assert_eq!(bytes(&found[0]), 2 * one.len());
+    assert_eq!(clock.now() - began, Duration::from_millis(200));
 }

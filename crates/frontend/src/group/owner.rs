@@ -245,6 +245,7 @@ impl Owner {
             shared_bytes: bytes.len(),
             batch: bytes,
             log_append_time: false,
+            guard: None,
             deadline: self.clock.now() + APPEND_TIMEOUT,
         };
         match self.partition.append(append).await {

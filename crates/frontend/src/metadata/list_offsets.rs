@@ -7,6 +7,8 @@ use crate::error_codes;
 use crate::partition::{FoundTimestamp, Missing, Partitions, ReadError};
 use crate::server::{Handlers, RequestContext};
 
+/// The isolation level of who sees no end of what isn't decided.
+const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
@@ -31,7 +33,11 @@ pub(crate) async fn list_offsets(
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
-            let found = find(handlers, context.version, &topic.name, &asked).await;
+            let asking = Asking {
+                version: context.version,
+                read_committed: request.isolation_level == READ_COMMITTED,
+            };
+            let found = find(handlers, asking, &topic.name, &asked).await;
             partitions.push(found.unwrap_or_else(|error_code| ListOffsetsPartitionResponse {
                 partition_index: asked.partition_index,
                 error_code,
@@ -49,9 +55,16 @@ pub(crate) async fn list_offsets(
     }
 }
 
+/// How a whole request is to be answered.
+#[derive(Clone, Copy)]
+struct Asking {
+    version: i16,
+    read_committed: bool,
+}
+
 async fn find(
     handlers: &Handlers,
-    version: i16,
+    asking: Asking,
     topic: &str,
     asked: &ListOffsetsPartition,
 ) -> Result<ListOffsetsPartitionResponse, ErrorCode> {
@@ -65,8 +78,10 @@ async fn find(
     partition
         .check_epoch(asked.current_leader_epoch)
         .map_err(error_codes::of_epoch)?;
-    // Nothing is ever unstable while there are no transactions: both isolation levels end at the high watermark.
-    let end = partition.high_watermark();
+    let end = match asking.read_committed {
+        true => partition.last_stable_offset(),
+        false => partition.high_watermark(),
+    };
     let epoch = partition.leader_epoch().0;
     let at = |offset: i64, timestamp: i64, leader_epoch: i32| {
         let (partition_index, error_code) = (asked.partition_index, ErrorCode::None);
@@ -92,7 +107,7 @@ async fn find(
         error_codes::of_read(&error)
     };
     match asked.timestamp {
-        special if is_too_early(special, version) => Err(ErrorCode::UnsupportedVersion),
+        special if is_too_early(special, asking.version) => Err(ErrorCode::UnsupportedVersion),
         LATEST => Ok(at(end.0, -1, epoch)),
         // Topics have no second, local log: nothing is tiered in the sense of remote.storage.enable.
         EARLIEST | EARLIEST_LOCAL => Ok(at(partition.log_start().0, -1, -1)),

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 use tailwater_format::entry::{Slice, SliceHeader, SliceKind};
 use tailwater_kafka::batch::{self, BatchHeader};
-use tailwater_log::{Decision, Refusal};
+use tailwater_log::{Decision, Guard, Refusal};
 use tailwater_runtime::clock::Instant;
 use tailwater_types::Offset;
 use tokio::sync::oneshot;
@@ -33,8 +33,21 @@ pub struct Append {
     pub shared_bytes: usize,
     /// Whether the topic's `message.timestamp.type` is LogAppendTime.
     pub log_append_time: bool,
+    /// What [`Partition::begin_verification`] gave for a transactional batch, once its coordinator has said that this
+    /// partition is in the transaction.
+    pub guard: Option<Guard>,
     /// Until when it may wait for the WAL's credit.
     pub deadline: Instant,
+}
+
+/// A batch that is in the partition's state, on its way to the journal.
+pub(super) struct Stored {
+    pub header: BatchHeader,
+    pub batch: BytesMut,
+    pub backing_bytes: usize,
+    pub shared_bytes: usize,
+    /// -1 unless the topic has LogAppendTime.
+    pub log_append_time_ms: i64,
 }
 
 /// A batch that has offsets, and isn't known to be committed.
@@ -118,21 +131,29 @@ impl Partition {
     /// # Errors
     /// [`AppendError`], before anything has happened.
     pub async fn append(self: &Arc<Self>, append: Append) -> Result<Appended, AppendError> {
-        let bytes = append.batch.len();
+        let credit = self.credit(append.batch.len(), append.deadline).await?;
+        self.append_now(append, credit)
+    }
+
+    /// Waits for credit for a batch, while the partition takes any.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub(super) async fn credit(&self, bytes: usize, deadline: Instant) -> Result<Reservation, AppendError> {
         loop {
-            self.taking(append.deadline).await?;
-            let credit = self.journal.reserve(bytes, append.deadline).await;
+            self.taking(deadline).await?;
+            let credit = self.journal.reserve(bytes, deadline).await;
             let credit = credit.map_err(|none| AppendError::of(none, bytes))?;
             // It may have begun to be given away while this was waiting.
             if !self.is_closing() {
-                return self.append_now(append, credit);
+                return Ok(credit);
             }
         }
     }
 
     fn append_now(self: &Arc<Self>, append: Append, credit: Reservation) -> Result<Appended, AppendError> {
         let now_ms = self.services.clock.wall_ms();
-        let mut state = self.state.lock();
+        let state = &mut *self.state.lock();
         if self.has_ended() || self.is_closing() {
             return Err(AppendError::NotLeader);
         }
@@ -150,23 +171,46 @@ impl Partition {
                     duplicate: true,
                 };
                 let end = base_offset.advance(i64::from(append.header.last_offset_delta) + 1);
-                let committed = self.join(&mut state, end);
+                let committed = self.join(state, end);
                 return Ok(Appended { commit, committed });
             }
         }
         let (mut header, mut batch) = (append.header, append.batch);
+        if header.is_transactional() {
+            state.verifications.admit(&state.log, &header, append.guard)?;
+            state.verifications.forget(header.producer_id);
+        }
         if append.log_append_time {
             header = batch::set_log_append_time(&mut batch, now_ms).expect("it was validated");
         }
         let base = state.log.end();
+        state.log.apply(&header, base, self.leader_epoch, now_ms);
+        let stored = Stored {
+            header,
+            batch,
+            backing_bytes: append.backing_bytes,
+            shared_bytes: append.shared_bytes,
+            log_append_time_ms: if append.log_append_time { now_ms } else { -1 },
+        };
+        Ok(self.store(state, stored, base, credit))
+    }
+
+    /// Sends a batch, which the state has at `base` already, on its way.
+    pub(super) fn store(
+        self: &Arc<Self>,
+        state: &mut State,
+        stored: Stored,
+        base: Offset,
+        credit: Reservation,
+    ) -> Appended {
+        let Stored { header, mut batch, .. } = stored;
         batch::assign(&mut batch, base, self.leader_epoch);
         let crc = batch::whole_crc(&batch).expect("it was validated");
         let batch = batch.freeze();
-        state.log.apply(&header, base, self.leader_epoch, now_ms);
         let end = state.log.end();
         let oldest = self.services.view.uploaded(self.stream);
         state.times.push(base, batch.len(), header.max_timestamp_ms, oldest);
-        self.tail.push(base, &batch, append.backing_bytes, append.shared_bytes);
+        self.tail.push(base, &batch, stored.backing_bytes, stored.shared_bytes);
         let (done, committed) = oneshot::channel();
         state.pending.push_back(PendingAck {
             end,
@@ -176,25 +220,27 @@ impl Partition {
         state.since_snapshot_bytes += batch.len();
         let slice = self.slice(SliceKind::Records, base, end, header.max_timestamp_ms, batch, crc);
         self.journal.append(slice, self.clone(), end, credit);
-        self.append_snapshot_if_due(&mut state);
+        self.append_snapshot_if_due(state);
         let commit = Commit {
             base_offset: base,
-            log_append_time_ms: if append.log_append_time { now_ms } else { -1 },
+            log_append_time_ms: stored.log_append_time_ms,
             duplicate: false,
         };
-        Ok(Appended {
+        Appended {
             commit,
             committed: Some(committed),
-        })
+        }
     }
 
     /// Everything below `end` is committed: to be called by the journal, with ends that only grow.
     pub(crate) fn committed(&self, end: Offset) {
-        let mut state = self.state.lock();
+        let state = &mut *self.state.lock();
         let before = self.high_watermark();
         if self.has_ended() || end <= before {
             return;
         }
+        // Before the high watermark moves: a fetch that knows this one has seen what is stable below it.
+        let stable = self.advance_stable(state, before, end);
         self.high_watermark.store(end.0, Ordering::Release);
         self.services
             .metrics
@@ -209,7 +255,7 @@ impl Partition {
         if state.pending.is_empty() && state.pending.capacity() > 16 {
             state.pending.shrink_to(0);
         }
-        state.waiters.advance(bytes);
+        state.waiters.advance(bytes, stable);
     }
 
     /// Waits for `end` beside whoever has appended up to it; `None` if it is committed.

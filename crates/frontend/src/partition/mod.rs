@@ -2,8 +2,8 @@
 //!
 //! Owns: one partition's offsets and who waits for them. Does not own: entries and credit (`journal`), what a request
 //! looks like (`produce`, `fetch`), which partitions there are (`registry` follows the view). Invariants:
-//! `start ≤ high watermark ≤ log end`; offsets are dense; nothing at or above the high watermark is served; a leadership
-//! that has ended acknowledges nothing.
+//! `start ≤ last stable offset ≤ high watermark ≤ log end`; offsets are dense; nothing at or above the high watermark is
+//! served; a leadership that has ended acknowledges nothing.
 
 mod append;
 mod close;
@@ -15,6 +15,7 @@ mod source;
 #[cfg(test)]
 pub(crate) mod tests;
 mod timestamps;
+mod transactions;
 mod wait;
 
 use std::collections::VecDeque;
@@ -23,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use tailwater_format::snapshot::Producer;
-use tailwater_log::PartitionState;
+use tailwater_log::{PartitionState, UncommittedEnds, Verifications};
 use tailwater_rpc::controller::{DeleteRecords, Objects};
 use tailwater_rpc::wal::WalDirectory;
 use tailwater_runtime::clock::Instant;
@@ -60,6 +61,8 @@ pub struct Partition {
     tail: CachedTail,
     /// Everything below is committed. Written under `state`'s lock only.
     high_watermark: AtomicI64,
+    /// At most the high watermark, and moves with it: `transactions`.
+    last_stable: AtomicI64,
     /// Where the log begins, once it has been moved here: the view may not show it yet.
     deleted_to: AtomicI64,
     ended: AtomicBool,
@@ -88,6 +91,8 @@ pub struct Services {
 
 struct State {
     log: PartitionState,
+    uncommitted_ends: UncommittedEnds,
+    verifications: Verifications,
     /// Appends that aren't committed yet, by ascending end.
     pending: VecDeque<PendingAck>,
     waiters: Waiters,
@@ -117,11 +122,13 @@ struct Opening {
 impl Partition {
     /// Begins a leadership: everything that was found is committed.
     fn new(opening: Opening, journal: Arc<Journal>, services: Arc<Services>) -> Self {
-        let end = opening.log.end();
+        let (end, stable) = (opening.log.end(), opening.log.last_stable_offset());
         let mut segments = opening.segments;
         segments.push(Segment::open(journal.id(), journal.device(), end));
         let state = State {
             log: opening.log,
+            uncommitted_ends: UncommittedEnds::default(),
+            verifications: Verifications::default(),
             pending: VecDeque::new(),
             waiters: Waiters::default(),
             segments,
@@ -139,6 +146,7 @@ impl Partition {
             tail: services.cache.tail(),
             services,
             high_watermark: AtomicI64::new(end.0),
+            last_stable: AtomicI64::new(stable.0),
             deleted_to: AtomicI64::new(0),
             ended: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -189,6 +197,7 @@ impl Partition {
     /// The controller knows that the log begins at `start`: nothing below is served from now on.
     pub fn set_log_start(&self, start: Offset) {
         self.deleted_to.fetch_max(start.0, Ordering::AcqRel);
+        self.state.lock().log.trim_aborted(start);
     }
 
     /// The offset that the next batch gets.

@@ -144,8 +144,9 @@ async fn restore(opened: &OpenedStream, services: &Services) -> Result<Partition
     } = snapshot;
     let range = *position..position + u64::from(*length);
     let bytes = services.reader.checked_range(key, range, *crc).await?;
-    let state = PartitionState::decode_snapshot(&bytes)?;
+    let mut state = PartitionState::decode_snapshot(&bytes)?;
     if state.end() == opened.uploaded {
+        state.trim_aborted(opened.start);
         return Ok(state);
     }
     Err(OpenError::Snapshot {

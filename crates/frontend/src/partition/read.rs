@@ -103,9 +103,9 @@ impl Partition {
         )))
     }
 
-    /// Whether a read from `offset` would be answered without asking the WAL or an object.
-    pub fn has_in_memory(&self, offset: Offset) -> bool {
-        offset >= self.high_watermark() || self.tail.has(offset)
+    /// Whether a read of `[offset, end)` would be answered without asking the WAL or an object.
+    pub fn has_in_memory(&self, offset: Offset, end: Offset) -> bool {
+        offset >= end || self.tail.has(offset)
     }
 
     /// # Errors

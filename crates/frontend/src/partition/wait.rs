@@ -1,6 +1,6 @@
 //! Fetchers that wait for more bytes: one waiter a fetch, known to each of its partitions.
 //!
-//! Owns: waking a fetch once enough has been committed in all its partitions together. A commit costs each waiter one
+//! Owns: waking a fetch once enough has been committed, and decided if it asks for that, in all its partitions together. A commit costs each waiter one
 //! subtraction; a fetch reads again only when it has enough, at its deadline, or when a leadership ends.
 
 use std::collections::BTreeMap;
@@ -38,15 +38,19 @@ impl Partition {
 pub struct FetchWaiter {
     /// Bytes that still have to be committed before it is woken.
     missing_bytes: AtomicI64,
+    /// Whether only bytes below the last stable offset count.
+    stable_only: bool,
     woken: Notify,
 }
 
 impl FetchWaiter {
-    /// Waits for `missing_bytes` to be committed in the partitions that it is registered with, all together.
-    pub fn new(missing_bytes: usize) -> Arc<Self> {
+    /// Waits for `missing_bytes` to be committed in the partitions that it is registered with, all together;
+    /// `stable_only`: to be stable there.
+    pub fn new(missing_bytes: usize, stable_only: bool) -> Arc<Self> {
         let missing = i64::try_from(missing_bytes).unwrap_or(i64::MAX);
         Arc::new(Self {
             missing_bytes: AtomicI64::new(missing),
+            stable_only,
             woken: Notify::new(),
         })
     }
@@ -72,6 +76,17 @@ impl FetchWaiter {
     }
 }
 
+/// What a commit did to the last stable offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stable {
+    /// Nothing: a transaction is still open.
+    Same,
+    /// It went along with the high watermark: all that was committed is decided.
+    All,
+    /// It came over bytes that were committed earlier.
+    More,
+}
+
 /// The fetches that wait at one partition, by their addresses: each keeps its own alive.
 #[derive(Debug, Default)]
 pub(super) struct Waiters(BTreeMap<usize, Arc<FetchWaiter>>);
@@ -85,8 +100,16 @@ impl Waiters {
         self.0.remove(&waiter.key());
     }
 
-    pub fn advance(&self, bytes: usize) {
-        self.0.values().for_each(|waiter| waiter.advance(bytes));
+    /// `bytes` were committed; `stable` says what of the log is decided since.
+    pub fn advance(&self, bytes: usize, stable: Stable) {
+        for waiter in self.0.values() {
+            match (waiter.stable_only, stable) {
+                (false, _) => waiter.advance(bytes),
+                (true, Stable::All) => waiter.advance(bytes),
+                (true, Stable::More) => waiter.wake(),
+                (true, Stable::Same) => {}
+            }
+        }
     }
 
     pub fn wake_all(&self) {

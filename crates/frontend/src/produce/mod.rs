@@ -8,6 +8,7 @@ mod compress;
 mod decompress;
 mod record_faults;
 mod reencode;
+mod transactional;
 mod validate;
 
 #[cfg(test)]
@@ -148,7 +149,7 @@ impl ProduceHandler {
         if !(-1..=1).contains(&request.acks) {
             return Some(ErrorCode::InvalidRequiredAcks);
         }
-        request.transactional_id.as_ref().map(|_| ErrorCode::InvalidTxnState)
+        transactional::refuse_request(request)
     }
 }
 
@@ -201,10 +202,9 @@ impl Job<'_> {
         let partition = partition.map_err(Failure::Missing)?;
         let batch = data.records.unwrap_or_default();
         let checked = self.validate(batch, topic).await?;
-        let (header, batch) = checked.map_err(|refusal| {
-            let partition = format!("{}-{}", topic.name, data.index);
-            Failure::Refusal(refusal, partition)
-        })?;
+        let refused = |refusal| Failure::Refusal(refusal, format!("{}-{}", topic.name, data.index));
+        let (header, batch) = checked.map_err(refused)?;
+        let guard = transactional::guard(&header).map_err(refused)?;
         // What was encoded anew is in memory of its own.
         let (backing_bytes, shared_bytes) = match batch.is_new {
             true => (batch.bytes.len(), batch.bytes.len()),
@@ -216,6 +216,7 @@ impl Job<'_> {
             backing_bytes,
             shared_bytes,
             log_append_time: topic.settings.is_log_append_time,
+            guard,
             deadline: self.deadline,
         };
         let bytes = append.batch.len() as u64;

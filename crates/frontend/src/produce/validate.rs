@@ -76,9 +76,6 @@ pub fn validate(records: &[u8], rules: &Rules, zstd: &ZstdPool) -> Result<BatchH
         });
     }
     let header = batch::validate(records)?;
-    if header.is_transactional() {
-        return Err(Refusal::Transactional);
-    }
     let body = &records[HEADER_BYTES..];
     if compression == Compression::None {
         walk(body, &header, body.len(), rules)?;

@@ -12,3 +12,4 @@ mod groups;
 mod leaders;
 mod limits;
 mod listeners;
+mod transactions;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tailwater_format::entry::SliceKind;
 use tailwater_format::object::{ObjectWriter, RecordsPiece};
-use tailwater_kafka::batch::{self, BatchBuilder, BatchHeader, Batches};
-use tailwater_log::{PartitionState, StoredBatch};
+use tailwater_kafka::batch::{self, BatchBuilder, BatchHeader, Batches, Marker, TransactionEnd};
+use tailwater_log::{PartitionState, StoredBatch, TransactionMarker, Verification};
 use tailwater_rpc::controller::{Controller, Endpoint, ObjectSlice, SnapshotAt};
 use tailwater_runtime::{Clock, Metrics, Random, Runtime, Tasks};
 use tailwater_store::ObjectStorage;
@@ -266,8 +266,63 @@ pub(crate) fn to_append(batch: BytesMut) -> Append {
         backing_bytes: bytes,
         shared_bytes: bytes,
         log_append_time: false,
+        guard: None,
         deadline: tokio::time::Instant::now() + Duration::from_secs(1),
     }
+}
+
+/// A batch of one producer's transaction.
+pub(crate) fn transactional(producer_id: i64, epoch: i16, sequence: i32, values: &[&[u8]]) -> BytesMut {
+    let mut builder = BatchBuilder::new()
+        .producer(producer_id, epoch, sequence)
+        .transactional();
+    for value in values {
+        builder.push(START_MS, None, Some(value), &[]);
+    }
+    builder.build()
+}
+
+/// Appends a batch of a transaction, which the coordinator is taken to know of, and waits for its commit.
+pub(crate) async fn commit_verified(partition: &Arc<Partition>, batch: BytesMut) -> Offset {
+    let appended = partition.append(verified(partition, batch)).await.expect("appended");
+    appended.committed().await.expect("committed").base_offset
+}
+
+/// An append of a batch of a transaction, with its guard.
+pub(crate) fn verified(partition: &Partition, batch: BytesMut) -> Append {
+    let append = to_append(batch);
+    let guard = match partition.begin_verification(&append.header, false) {
+        Verification::Needed(guard) => Some(guard),
+        Verification::Ongoing => None,
+    };
+    Append { guard, ..append }
+}
+
+/// A marker of the coordinator of epoch 1.
+pub(crate) fn marker(producer_id: i64, producer_epoch: i16, end: TransactionEnd) -> TransactionMarker {
+    TransactionMarker {
+        producer_id,
+        producer_epoch,
+        marker: Marker {
+            end,
+            coordinator_epoch: 1,
+        },
+        transaction_version: 1,
+    }
+}
+
+/// Sends a marker on its way.
+pub(crate) async fn send_marker(partition: &Arc<Partition>, sent: TransactionMarker) -> Result<Appended, AppendError> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+    partition.write_marker(sent, deadline).await
+}
+
+/// Ends a transaction, and waits until that is committed.
+pub(crate) async fn end(partition: &Arc<Partition>, producer_id: i64, epoch: i16, end: TransactionEnd) -> Offset {
+    let appended = send_marker(partition, marker(producer_id, epoch, end))
+        .await
+        .expect("appended");
+    appended.committed().await.expect("committed").base_offset
 }
 
 /// Appends a batch, waits for its commit, and answers its base offset.

@@ -1,0 +1,114 @@
+//! Transactions in one partition: markers that end them, how far everything is decided, what readers skip.
+//!
+//! Owns: the last stable offset, which moves when a marker is committed and not before, and the order of a marker's append,
+//! which is that of any batch (`append`). Does not own: the rules (`tailwater_log`), what a coordinator decides.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tailwater_format::snapshot::AbortedTransaction;
+use tailwater_kafka::batch::{BatchHeader, Batches, MARKER_BYTES};
+use tailwater_log::{TransactionMarker, Verification};
+use tailwater_runtime::clock::Instant;
+use tailwater_types::Offset;
+
+use super::append::{Appended, Stored};
+use super::wait::Stable;
+use super::{AppendError, Partition, State};
+
+impl Partition {
+    /// Ends a producer's transaction in this partition, or says once more that it has ended. What it ends is decided when
+    /// the marker is committed; the answer waits for that.
+    ///
+    /// # Errors
+    /// [`AppendError`], before anything has happened.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no coordinator is there to send any yet"))]
+    pub async fn write_marker(
+        self: &Arc<Self>,
+        sent: TransactionMarker,
+        deadline: Instant,
+    ) -> Result<Appended, AppendError> {
+        let credit = self.credit(MARKER_BYTES, deadline).await?;
+        let now_ms = self.services.clock.wall_ms();
+        let batch = sent.marker.build(sent.producer_id, sent.producer_epoch, now_ms);
+        let header = BatchHeader::read(&batch).expect("it was just built");
+        let state = &mut *self.state.lock();
+        if self.has_ended() || self.is_closing() {
+            return Err(AppendError::NotLeader);
+        }
+        state.log.check_marker(&sent)?;
+        let base = state.log.end();
+        let ended = state
+            .log
+            .apply_marker(&header, sent.marker, base, self.leader_epoch, now_ms);
+        state.verifications.forget(sent.producer_id);
+        if let Some(ended) = ended {
+            state.uncommitted_ends.push(ended);
+        }
+        let stored = Stored {
+            backing_bytes: batch.capacity(),
+            shared_bytes: batch.len(),
+            header,
+            batch,
+            log_append_time_ms: -1,
+        };
+        Ok(self.store(state, stored, base, credit))
+    }
+
+    /// Begins to find out whether this partition is in the transaction of a producer that has sent `batch` (KIP-890): what
+    /// it answers is what the batch must be appended with. `epoch_per_transaction`: whether the producer gets a new epoch
+    /// at each end, as in transactions of version 2.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no coordinator is there to be asked yet"))]
+    pub fn begin_verification(&self, batch: &BatchHeader, epoch_per_transaction: bool) -> Verification {
+        let state = &mut *self.state.lock();
+        state.verifications.begin(&state.log, batch, epoch_per_transaction)
+    }
+
+    /// Everything below is decided and committed, and is what may be read under read_committed.
+    pub fn last_stable_offset(&self) -> Offset {
+        self.last_stable_below(self.high_watermark())
+    }
+
+    /// The same, for who has seen this high watermark: at most that.
+    pub fn last_stable_below(&self, high_watermark: Offset) -> Offset {
+        let stable = Offset(self.last_stable.load(Ordering::Acquire));
+        // A transaction that began before the log does is no longer in anybody's way.
+        stable.max(self.log_start()).min(high_watermark)
+    }
+
+    /// The aborted transactions that somebody who read `batches` from `offset` on has to know, by ascending markers.
+    pub fn aborted_in(&self, offset: Offset, batches: &[Bytes]) -> Vec<AbortedTransaction> {
+        let state = self.state.lock();
+        if state.log.aborted().is_empty() {
+            return Vec::new();
+        }
+        drop(state);
+        // Whoever has read them has seen that they are whole.
+        let last = batches
+            .last()
+            .and_then(|run| Batches::new(run.clone()).map_while(Result::ok).last());
+        let Some((last, _)) = last else {
+            return Vec::new();
+        };
+        self.state.lock().log.aborted_within(offset..last.end_offset())
+    }
+
+    /// Moves the last stable offset along with the high watermark, which is `before` and will be `end`; answers what that
+    /// means to who reads stable records only.
+    pub(super) fn advance_stable(&self, state: &mut State, before: Offset, end: Offset) -> Stable {
+        state.uncommitted_ends.committed(end);
+        let undecided = [state.log.first_open(), state.uncommitted_ends.first_start()];
+        let stable = undecided.into_iter().flatten().fold(end, Offset::min);
+        let was = Offset(self.last_stable.swap(stable.0, Ordering::AcqRel));
+        match (was == before && stable == end, stable > was) {
+            (true, _) => Stable::All,
+            // Bytes of earlier commits count too now: how many nobody has kept.
+            (false, true) => Stable::More,
+            (false, false) => Stable::Same,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+use tailwater_kafka::ErrorCode;
+use tailwater_kafka::batch::TransactionEnd::{Abort, Commit};
+use tailwater_log::{Refusal, TransactionMarker};
+use tailwater_types::Lsn;
+
+use super::*;
+use crate::error_codes;
+use crate::testing::{
+    Fixture, append, batch, commit, commit_verified, end, marker, send_marker, transactional, verified,
+};
+
+fn stable(partition: &Partition) -> (i64, i64, i64) {
+    (
+        partition.last_stable_offset().0,
+        partition.high_watermark().0,
+        partition.log_end().0,
+    )
+}
+
+fn aborted(partition: &Partition) -> Vec<(i64, i64, i64)> {
+    let state = partition.state.lock();
+    let all = state.log.aborted_within(Offset::ZERO..state.log.end());
+    all.iter()
+        .map(|one| (one.producer_id, one.first_offset.0, one.last_offset.0))
+        .collect()
+}
+
+/// Rule 7: the last stable offset stays at an open transaction's start, and moves once the marker is committed, not before.
+#[tokio::test(start_paused = true)]
+async fn rule_7_the_last_stable_offset_moves_with_the_committed_marker() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    commit(&partition, batch(&[b"plain"])).await;
+    assert_eq!(stable(&partition), (1, 1, 1));
+    commit_verified(&partition, transactional(7, 0, 0, &[b"a", b"b"])).await;
+    commit(&partition, batch(&[b"plain"])).await;
+    assert_eq!(stable(&partition), (1, 4, 4));
+    fixture.wal.hold();
+    let sent = send_marker(&partition, marker(7, 0, Commit)).await.unwrap();
+    assert_eq!(sent.base_offset(), Offset(4), "rule 3: it takes an offset");
+    // Its end is in the log, and may not come to be.
+    assert_eq!(stable(&partition), (1, 4, 5));
+    fixture.wal.release();
+    sent.committed().await.unwrap();
+    assert_eq!(stable(&partition), (5, 5, 5));
+    assert_eq!(aborted(&partition), []);
+}
+
+/// Of transactions side by side the first that is open counts, whichever ends first.
+#[tokio::test(start_paused = true)]
+async fn transactions_side_by_side() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    for producer in [7, 8, 9] {
+        commit_verified(&partition, transactional(producer, 0, 0, &[b"x"])).await;
+    }
+    end(&partition, 8, 0, Abort).await;
+    assert_eq!(stable(&partition).0, 0);
+    end(&partition, 7, 0, Commit).await;
+    assert_eq!(stable(&partition).0, 2);
+    end(&partition, 9, 0, Abort).await;
+    assert_eq!(stable(&partition), (6, 6, 6));
+    assert_eq!(aborted(&partition), [(8, 1, 3), (9, 2, 5)]);
+}
+
+/// KIP-890: a transaction opens only with a guard, and a marker takes guards away: what was delayed until its transaction
+/// had ended doesn't open another.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_comes_too_late_opens_no_transaction() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let refused = append(&partition, transactional(7, 0, 0, &[b"x"])).await.unwrap_err();
+    assert_eq!(error_codes::of_append(&refused), ErrorCode::InvalidTxnState);
+    let late = verified(&partition, transactional(7, 0, 0, &[b"late"]));
+    assert!(late.guard.is_some());
+    end(&partition, 7, 0, Abort).await;
+    let refused = partition.append(late).await.unwrap_err();
+    assert_eq!(error_codes::of_append(&refused), ErrorCode::InvalidTxnState);
+    assert_eq!(stable(&partition), (1, 1, 1));
+    commit_verified(&partition, transactional(7, 0, 0, &[b"next"])).await;
+    let goes_on = verified(&partition, transactional(7, 0, 1, &[b"more"]));
+    assert_eq!(goes_on.guard, None, "nothing to verify any more");
+    partition.append(goes_on).await.unwrap().committed().await.unwrap();
+    let beside = transactional(7, 0, 2, &[b"beside"]);
+    let mut plain = tailwater_kafka::batch::BatchHeader::read(&beside).unwrap();
+    plain.attributes = 0;
+    let plain = tailwater_kafka::batch::assemble(&plain, &beside[tailwater_kafka::batch::HEADER_BYTES..]);
+    let refused = append(&partition, plain).await.unwrap_err();
+    assert_eq!(error_codes::of_append(&refused), ErrorCode::InvalidTxnState);
+}
+
+/// Rule 14: once a marker of a newer epoch is there, data and markers of the older one are INVALID_PRODUCER_EPOCH, after a
+/// restart too; an older coordinator's marker is TRANSACTION_COORDINATOR_FENCED.
+#[tokio::test(start_paused = true)]
+async fn rule_14_a_fenced_epoch_is_refused() {
+    let mut fixture = Fixture::start().await;
+    let mut partition = fixture.topic("t").await;
+    commit_verified(&partition, transactional(7, 3, 0, &[b"x"])).await;
+    end(&partition, 7, 4, Abort).await;
+    for restart in [false, true] {
+        if restart {
+            fixture.restart().await;
+            partition = fixture.opened(partition.topic(), 0).await;
+        }
+        let zombie = verified(&partition, transactional(7, 3, 1, &[b"zombie"]));
+        let refused = partition.append(zombie).await.unwrap_err();
+        assert_eq!(error_codes::of_append(&refused), ErrorCode::InvalidProducerEpoch);
+        let refused = send_marker(&partition, marker(7, 3, Commit)).await.unwrap_err();
+        assert_eq!(error_codes::of_append(&refused), ErrorCode::InvalidProducerEpoch);
+        let older = TransactionMarker {
+            marker: tailwater_kafka::batch::Marker {
+                coordinator_epoch: 0,
+                end: Commit,
+            },
+            ..marker(7, 4, Commit)
+        };
+        let refused = send_marker(&partition, older).await.unwrap_err();
+        assert!(matches!(
+            refused,
+            AppendError::Refused(Refusal::CoordinatorFenced {
+                current: 1,
+                found: 0,
+                ..
+            })
+        ));
+        assert_eq!(
+            error_codes::of_append(&refused),
+            ErrorCode::TransactionCoordinatorFenced
+        );
+        assert_eq!(stable(&partition), (2, 2, 2), "nothing was written");
+    }
+}
+
+/// Rule 13: an open transaction is as durable as the log, whether its data is in an object or behind one: the next leader
+/// knows where it began, takes what goes on in it, and its marker.
+#[tokio::test(start_paused = true)]
+async fn rule_13_open_transactions_survive_a_restart_between_data_and_marker() {
+    for uploads in [false, true] {
+        let mut fixture = Fixture::start().await;
+        let partition = fixture.topic("t").await;
+        let topic = partition.topic();
+        commit_verified(&partition, transactional(8, 0, 0, &[b"aborted"])).await;
+        end(&partition, 8, 0, Abort).await;
+        commit_verified(&partition, transactional(7, 0, 0, &[b"a", b"b"])).await;
+        if uploads {
+            let journal = fixture.journal();
+            let all = Lsn(fixture.wal.entries(journal).len() as u64);
+            fixture.upload(journal, all, true).await;
+        }
+        commit(&partition, batch(&[b"plain"])).await;
+        fixture.restart().await;
+        let partition = fixture.opened(topic, 0).await;
+        assert_eq!(stable(&partition), (2, 5, 5), "uploads: {uploads}");
+        assert_eq!(aborted(&partition), [(8, 0, 1)]);
+        let goes_on = verified(&partition, transactional(7, 0, 2, &[b"c"]));
+        assert_eq!(goes_on.guard, None);
+        partition.append(goes_on).await.unwrap().committed().await.unwrap();
+        end(&partition, 7, 0, Abort).await;
+        assert_eq!(stable(&partition), (7, 7, 7));
+        fixture.restart().await;
+        let partition = fixture.opened(topic, 0).await;
+        assert_eq!(stable(&partition), (7, 7, 7));
+        assert_eq!(aborted(&partition), [(8, 0, 1), (7, 2, 6)]);
+    }
+}
+
+/// A marker whose commit nobody heard of is sent again: it takes another offset, and ends nothing.
+#[tokio::test(start_paused = true)]
+async fn a_marker_may_be_sent_again() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    commit_verified(&partition, transactional(7, 0, 0, &[b"x"])).await;
+    assert_eq!(end(&partition, 7, 0, Commit).await, Offset(1));
+    assert_eq!(end(&partition, 7, 0, Commit).await, Offset(2));
+    assert_eq!(stable(&partition), (3, 3, 3));
+    assert_eq!(
+        end(&partition, 99, 5, Abort).await,
+        Offset(3),
+        "a producer that never wrote here"
+    );
+    assert_eq!(aborted(&partition), []);
+}
+
+/// What lies below the start of the log holds nobody up, and isn't listed.
+#[tokio::test(start_paused = true)]
+async fn deleted_records_are_stable() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    commit_verified(&partition, transactional(8, 0, 0, &[b"x"])).await;
+    end(&partition, 8, 0, Abort).await;
+    commit_verified(&partition, transactional(7, 0, 0, &[b"a", b"b"])).await;
+    commit(&partition, batch(&[b"plain"])).await;
+    assert_eq!(stable(&partition), (2, 5, 5));
+    partition.set_log_start(Offset(4));
+    assert_eq!(stable(&partition), (4, 5, 5));
+    assert_eq!(aborted(&partition), []);
+    end(&partition, 7, 0, Commit).await;
+    assert_eq!(stable(&partition), (6, 6, 6));
+}
+
+/// Without credit a marker isn't written, and nothing has ended.
+#[tokio::test(start_paused = true)]
+async fn a_marker_without_credit_ends_nothing() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    commit_verified(&partition, transactional(7, 0, 0, &[b"x"])).await;
+    fixture.wal.hold();
+    let large = vec![1; 1 << 20];
+    while append(&partition, batch(&[&large])).await.is_ok() {}
+    // No more than a marker has.
+    while append(&partition, batch(&[b"x"])).await.is_ok() {}
+    let end = partition.log_end();
+    let refused = send_marker(&partition, marker(7, 0, Commit)).await.unwrap_err();
+    assert_eq!(error_codes::of_append(&refused), ErrorCode::RequestTimedOut);
+    assert_eq!(partition.log_end(), end);
+    assert_eq!(partition.state.lock().log.first_open(), Some(Offset(0)));
+}
