@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tailwater_format::metadata::StreamRow;
+use tailwater_format::metadata::{JournalState, StreamRow};
 use tailwater_rpc::controller::{Caller, OpenStream};
 use tailwater_runtime::clock::Instant;
 use tailwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId};
 
-use super::{Touch, Tx, View, nodes, streams};
+use super::{State, Touch, Tx, View, journals, nodes, streams};
 use crate::balance::{Led, plan};
 
 /// Moves that are under way at the same time: their partitions take no batches for a moment.
@@ -44,6 +44,7 @@ pub fn ask(tx: &mut Tx<'_>) {
     let Some(settled) = tx.limits.balance_after else { return };
     let (state, timers, now) = (tx.state, tx.timers, tx.now);
     let steady: BTreeSet<_> = nodes::active_frontends(state)
+        .filter(|frontend| can_append(state, *frontend))
         .filter(|(node, _)| now.saturating_duration_since(timers.registered(*node)) >= settled)
         .filter(|(node, _)| is_heard(tx, *node))
         .collect();
@@ -101,7 +102,16 @@ pub fn target(tx: &Tx<'_>, stream: StreamId, row: &StreamRow) -> Option<(NodeId,
 
 fn may_take(tx: &Tx<'_>, asked: &Asked) -> bool {
     let is_active = nodes::active_frontends(tx.state).any(|frontend| frontend == asked.to);
-    is_active && is_heard(tx, asked.to.0)
+    is_active && can_append(tx.state, asked.to) && is_heard(tx, asked.to.0)
+}
+
+/// Whether a frontend has a journal that a WAL node has opened: one that reaches no WAL node could open no partition either.
+fn can_append(state: &State, (node, epoch): (NodeId, NodeEpoch)) -> bool {
+    journals::all(state).any(|(_, journal)| {
+        (journal.owner, journal.owner_epoch) == (node, epoch)
+            && journal.state == JournalState::Open
+            && !journal.unconfirmed
+    })
 }
 
 /// Whether a node was heard within half its lease: one that may be dead gets nothing.
