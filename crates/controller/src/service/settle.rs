@@ -174,6 +174,9 @@ impl Settler {
             self.seal(id, journal).await?;
             return Ok(false);
         }
+        if gone && journal.unconfirmed && !told.gone {
+            self.seal_unconfirmed(id, journal).await?;
+        }
         if journal.trim > told.trim || gone && !told.gone {
             self.trim(id, journal, version, gone).await?;
             *told = Told {
@@ -194,10 +197,7 @@ impl Settler {
     /// Steps 1 to 4 of the seal. With ensembles of one, there is never anything to copy from one member to another.
     async fn seal(&self, id: JournalId, journal: &JournalRecord) -> Result<()> {
         let needed = journal.ensemble.len() + 1 - usize::from(journal.ack_quorum);
-        let epoch = SealingEpoch {
-            controller: self.term,
-            attempt: self.attempts.fetch_add(1, Ordering::Relaxed) + 1,
-        };
+        let epoch = self.next_attempt();
         let mut asked: FuturesUnordered<_> = journal
             .ensemble
             .iter()
@@ -225,6 +225,26 @@ impl Settler {
             tracing::error!(journal = %id, %error, "acknowledged records may be lost: the journal stays unsealed");
         }
         sealed
+    }
+
+    /// A journal that ended at 0 without its members: one that has it open refuses to forget it before it is sealed there too.
+    async fn seal_unconfirmed(&self, id: JournalId, journal: &JournalRecord) -> Result<()> {
+        let epoch = self.next_attempt();
+        for &device in &journal.ensemble {
+            let sealed = self.seal_member(id, device, epoch).await?;
+            if sealed.end > Lsn::ZERO {
+                // Nobody was answered for it: its owner appends only behind a confirmation (docs/adr/0007).
+                tracing::error!(journal = %id, %device, end = %sealed.end, "an unconfirmed journal has entries");
+            }
+        }
+        Ok(())
+    }
+
+    fn next_attempt(&self) -> SealingEpoch {
+        SealingEpoch {
+            controller: self.term,
+            attempt: self.attempts.fetch_add(1, Ordering::Relaxed) + 1,
+        }
     }
 
     async fn seal_member(&self, journal: JournalId, device: DeviceId, epoch: SealingEpoch) -> Result<SealedJournal> {
