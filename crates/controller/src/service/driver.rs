@@ -21,6 +21,7 @@ use super::commands::{Reply, Request};
 use super::metrics::Metrics;
 use super::published::Published;
 use super::settle::Settler;
+use super::told;
 use crate::state::{
     Changes, Effect, Limits, MAX_BYTES, MAX_KEYS, State, Step, Timers, Tx, View, balance, journals, nodes, objects,
     streams,
@@ -225,6 +226,7 @@ impl Driver {
     }
 
     fn show(&mut self, mut batch: Batch) {
+        self.published.read(|state| told::tell(state, &batch.changes));
         self.published.publish(&batch.changes);
         batch.answer(None);
         self.perform(batch.effects);

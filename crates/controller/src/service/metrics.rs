@@ -110,7 +110,7 @@ impl Metrics {
     }
 }
 
-fn tier_name(tier: NodeTier) -> &'static str {
+pub(super) fn tier_name(tier: NodeTier) -> &'static str {
     match tier {
         NodeTier::Frontend => "frontend",
         NodeTier::Wal => "wal",
@@ -118,7 +118,7 @@ fn tier_name(tier: NodeTier) -> &'static str {
     }
 }
 
-fn node_state_name(state: NodeState) -> &'static str {
+pub(super) fn node_state_name(state: NodeState) -> &'static str {
     match state {
         NodeState::Starting => "starting",
         NodeState::Active => "active",

@@ -9,6 +9,7 @@ mod metrics;
 mod ports;
 mod published;
 mod settle;
+mod told;
 mod update;
 
 use std::sync::Arc;

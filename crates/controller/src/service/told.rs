@@ -1,0 +1,52 @@
+//! What a person reads of the controller's decisions, one line each: who came, was fenced or left, and which journals ended.
+//!
+//! Owns: the lines. Does not own: any decision. Told when a change is durable, before it is shown.
+
+use tailwater_format::metadata::{JournalRecord, JournalState, Key, NodeRecord, Record};
+use tailwater_types::{JournalId, NodeId};
+
+use super::metrics::{node_state_name, tier_name};
+use crate::state::{Changes, State};
+
+/// Logs what `changes` make of `state`.
+pub(super) fn tell(state: &State, changes: &Changes) {
+    for (key, record) in changes {
+        match (key, record, state.record(*key)) {
+            (Key::Node(id), Some(Record::Node(node)), before) => tell_node(*id, node, before),
+            (Key::Node(id), None, Some(_)) => tracing::info!(node = %id, "node forgotten"),
+            (Key::Journal(id), Some(Record::Journal(journal)), before) => tell_journal(*id, journal, before),
+            _ => {}
+        }
+    }
+}
+
+fn tell_node(id: NodeId, node: &NodeRecord, before: Option<&Record>) {
+    if let Some(Record::Node(former)) = before
+        && (former.state, former.epoch) == (node.state, node.epoch)
+    {
+        return;
+    }
+    let (tier, state) = (tier_name(node.tier), node_state_name(node.state));
+    tracing::info!(node = %id, tier, epoch = %node.epoch, state, "node");
+}
+
+fn tell_journal(id: JournalId, journal: &JournalRecord, before: Option<&Record>) {
+    let was = match before {
+        Some(Record::Journal(former)) => Some(former.state),
+        _ => None,
+    };
+    let is_new = was != Some(journal.state);
+    match journal.state {
+        JournalState::Sealing if is_new => {
+            tracing::info!(journal = %id, owner = %journal.owner, epoch = %journal.owner_epoch, "journal is being sealed");
+        }
+        JournalState::Sealed { end } | JournalState::Gone { end } if is_new && !is_ended(was) => {
+            tracing::info!(journal = %id, owner = %journal.owner, epoch = %journal.owner_epoch, %end, "journal sealed");
+        }
+        _ => {}
+    }
+}
+
+fn is_ended(state: Option<JournalState>) -> bool {
+    matches!(state, Some(JournalState::Sealed { .. } | JournalState::Gone { .. }))
+}
