@@ -7,7 +7,7 @@ use tailwater_kafka::ErrorCode;
 use tailwater_kafka::batch::BatchError;
 use tailwater_log::Refusal as SequenceRefusal;
 use tailwater_rpc::Error;
-use tailwater_types::Kind;
+use tailwater_types::{Kind, Outcome};
 
 use crate::partition::{AppendError, EpochMismatch, Missing, ReadError};
 use crate::produce::Refusal;
@@ -73,6 +73,8 @@ pub(crate) fn of_catalog(error: &Error) -> ErrorCode {
         Error::AlreadyExists(_) => ErrorCode::TopicAlreadyExists,
         Error::NotFound(_) => ErrorCode::UnknownTopicOrPartition,
         Error::Invalid(_) => ErrorCode::InvalidRequest,
+        // Its repeat could be told that the topic exists already, or undo what somebody else did.
+        error if error.outcome() == Outcome::Unknown => ErrorCode::RequestTimedOut,
         error => match error.kind() {
             // Retriable: another node, or another controller, may be able to, or this one later. (THROTTLING_QUOTA_EXCEEDED has a
             // meaning, and a version, of its own: KIP-599.)

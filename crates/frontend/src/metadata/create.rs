@@ -15,7 +15,8 @@ use crate::view::{Topic, View};
 /// How long an answer waits for this node's metadata to show what the controller has done: clients look there next.
 const VIEW_WAIT: Duration = Duration::from_secs(2);
 
-/// How long a change waits for a controller that is away. Handlers give up at their request's own time, if that is less.
+/// How long a change that a client asks for waits for a controller that is away. Its handler gives up at the request's own time,
+/// if that is less.
 const RETRY_FOR: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_millis(500);
@@ -36,22 +37,27 @@ impl TopicCreator {
     /// # Errors
     /// The controller's.
     pub async fn create(&self, topic: NewTopic) -> Result<CreatedTopic> {
-        let is_check = topic.validate_only;
-        let (name, partitions) = (topic.name.clone(), topic.partitions);
-        let create = || {
-            let catalog = &self.session.controller().catalog;
-            catalog.create_topic(self.session.caller(), topic.clone())
-        };
-        let created = self.attempt(create).await;
+        let created = self.attempt(|| self.ask_for(&topic)).await;
+        self.made(&topic, created).await
+    }
+
+    async fn ask_for(&self, topic: &NewTopic) -> Result<CreatedTopic> {
+        let catalog = &self.session.controller().catalog;
+        catalog.create_topic(self.session.caller(), topic.clone()).await
+    }
+
+    async fn made(&self, topic: &NewTopic, created: Result<CreatedTopic>) -> Result<CreatedTopic> {
         let created = created.inspect_err(|error| self.session.judge(error))?;
-        if !is_check {
+        if !topic.validate_only {
+            let (name, partitions) = (&topic.name, topic.partitions);
             tracing::info!(topic = name, id = %created.id, partitions, "topic created");
             self.see(self.view.wait_for(created.version)).await;
         }
         Ok(created)
     }
 
-    /// The topic of that name, made if there is none, by whomever.
+    /// The topic of that name, made if there is none, by whomever. Asks once only: this is a part of requests about other
+    /// topics too, and clients repeat them.
     ///
     /// # Errors
     /// The controller's, or [`Error::Unavailable`] if this node's metadata doesn't show the topic in time.
@@ -60,7 +66,8 @@ impl TopicCreator {
         if let Some(found) = self.view.snapshot().topic_named(&name) {
             return Ok(found.clone());
         }
-        match self.create(topic).await {
+        let created = self.ask_for(&topic).await;
+        match self.made(&topic, created).await {
             Ok(_) | Err(Error::AlreadyExists(_)) => {}
             Err(error) => return Err(error),
         }

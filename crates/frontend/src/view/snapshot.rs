@@ -166,8 +166,7 @@ impl Snapshot {
                 known.insert(info.id);
             }
         }
-        let is_known =
-            |id: &TopicId| known.contains(id) || (update.previous.is_some() && self.topics.contains_key(id));
+        let is_known = |id: &TopicId| known.contains(id) || (update.previous.is_some() && self.topics.contains_key(id));
         let unknown = update.changes.iter().find_map(|change| match change {
             MetadataChange::Partition(info) if !is_known(&info.topic) => Some(info.topic),
             _ => None,
