@@ -277,6 +277,8 @@ fn run_role(command: &Run) -> ExitCode {
     }
     match run::run(command.role(), config) {
         Ok(code) => code,
+        // A setting that only the start itself could judge.
+        Err(error) if error.is::<ConfigError>() => refuse(&format!("{error:#}"), EXIT_USAGE),
         Err(error) => refuse(&format!("{error:#}"), 1),
     }
 }

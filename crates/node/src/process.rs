@@ -66,6 +66,12 @@ pub fn metrics_text() -> String {
         "Resident memory.",
         resident_bytes(),
     );
+    sample(
+        "process_start_time_seconds",
+        "gauge",
+        "When the process began, in seconds since 1970.",
+        start_time_seconds(),
+    );
     sample("process_open_fds", "gauge", "Open file descriptors.", open_files());
     sample(
         "process_max_fds",
@@ -86,6 +92,23 @@ fn cpu_seconds() -> Option<f64> {
     // SAFETY: sysconf only looks a number up.
     let ticks_a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     Some((user + system) as f64 / ticks_a_second as f64)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "metrics are floating point")]
+fn start_time_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // Field 22, in ticks since the machine began; the name in parentheses may hold anything.
+    let ticks: u64 = stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()?;
+    let boot = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot: u64 = boot
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))?
+        .trim()
+        .parse()
+        .ok()?;
+    // SAFETY: sysconf only looks a number up.
+    let ticks_a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Some(boot as f64 + ticks as f64 / ticks_a_second as f64)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "metrics are floating point")]
@@ -163,6 +186,7 @@ mod tests {
         for name in [
             "process_cpu_seconds_total",
             "process_resident_memory_bytes",
+            "process_start_time_seconds",
             "process_open_fds",
             "process_max_fds",
         ] {

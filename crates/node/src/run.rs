@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
 use tailwater_runtime::tasks::Fatal;
 use tailwater_runtime::{Clock, Metrics, Random, Runtime, Tasks};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::http::{self, Readiness};
@@ -102,14 +102,30 @@ async fn serve(role: Role, mut config: Config) -> Result<ExitCode> {
         biased;
         // As above: a node may be fenced while it leaves.
         fatal = runtime.tasks.fatal() => return Ok(exit_code(&fatal)),
+        () = again(&mut interrupt, &mut terminate) => return Ok(ExitCode::FAILURE),
         () = running.stop => {}
     }
-    if let Err(stragglers) = runtime.tasks.shutdown(config.node.stop_timeout.as_duration()).await {
+    let stopped = tokio::select! {
+        biased;
+        () = again(&mut interrupt, &mut terminate) => return Ok(ExitCode::FAILURE),
+        stopped = runtime.tasks.shutdown(config.node.stop_timeout.as_duration()) => stopped,
+    };
+    if let Err(stragglers) = stopped {
         tracing::error!(%stragglers, "not everything has stopped");
         return Ok(ExitCode::FAILURE);
     }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A second signal while the process stops: whoever sends it doesn't want to wait.
+async fn again(interrupt: &mut Signal, terminate: &mut Signal) {
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::warn!("a second signal: ending at once, not in order");
 }
 
 async fn start(role: Role, config: &Config, runtime: &Runtime) -> Result<Running> {
