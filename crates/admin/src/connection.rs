@@ -20,6 +20,8 @@ const CLIENT_ID: &str = "tailwater-admin";
 const API_VERSIONS_VERSION: i16 = 3;
 /// Beyond any answer to what is asked here: more means that no Kafka answers.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
+/// For a connection and its greeting: whoever takes longer is taken to be away.
+const GREETING_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub struct Connection {
@@ -39,6 +41,8 @@ impl Connection {
     /// # Errors
     /// [`Error::Connect`]: also where something other than a broker answers.
     pub fn open(address: &str, clock: &Clock, deadline: Instant) -> Result<Self, Error> {
+        // One that doesn't answer leaves time for the others.
+        let deadline = deadline.min(clock.now() + GREETING_LIMIT);
         let failed = |reason: String| Error::Connect {
             address: address.to_owned(),
             reason,
