@@ -15,17 +15,27 @@ const CAPACITY: &str = "4GiB";
 const MAX_RECORDS: u64 = 1_000_000;
 /// Once without counting: the file of the device grows on its first lap.
 const WARM_RECORDS: u64 = 100_000;
-const UPLOADS_NOTHING: [(&str, &str); 3] =
-    [("trigger_bytes", "\"1TiB\""), ("trigger_age", "\"24h\""), ("trigger_device_percent", "100")];
+const UPLOADS_NOTHING: [(&str, &str); 3] = [
+    ("trigger_bytes", "\"1TiB\""),
+    ("trigger_age", "\"24h\""),
+    ("trigger_device_percent", "100"),
+];
 
 /// # Errors
 /// If the load fails.
 pub fn standalone(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
-    let settings = UPLOADS_NOTHING.map(|(name, value)| format!("{name} = {value}\n")).concat();
+    let settings = UPLOADS_NOTHING
+        .map(|(name, value)| format!("{name} = {value}\n"))
+        .concat();
     let config = format!("[wal]\ncapacity = \"{CAPACITY}\"\n[compactor]\n{settings}");
     let mut server = Server::new(&config).binary(&arguments.binary);
     server.start();
-    let Subject::Standalone(mut server) = produce(arguments, Subject::Standalone(Box::new(server)), Column::Standalone, figures)?
+    let Subject::Standalone(mut server) = produce(
+        arguments,
+        Subject::Standalone(Box::new(server)),
+        Column::Standalone,
+        figures,
+    )?
     else {
         unreachable!("it was given one")
     };
@@ -37,7 +47,10 @@ pub fn standalone(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     add("killed with so much not uploaded", gigabytes, "GB");
     add("start to ready after that kill", took * 1e3, "ms");
     server.kill9();
-    figures.aim("start to ready after that kill", &format!("≤ {:.0} (200 + 1 s/GB)", 200.0 + gigabytes * 1e3));
+    figures.aim(
+        "start to ready after that kill",
+        &format!("≤ {:.0} (200 + 1 s/GB)", 200.0 + gigabytes * 1e3),
+    );
     Ok(())
 }
 
