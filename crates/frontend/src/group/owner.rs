@@ -120,7 +120,9 @@ impl Owner {
     /// Runs until the leadership ends, or until nobody can ask any more and what is on its way is committed. Whoever waits
     /// then learns it by the drop of its sender.
     pub async fn run(mut self) {
-        let partition = self.partition.index();
+        let log = self.partition.clone();
+        let _only = log.be_coordinator().await;
+        let partition = log.index();
         if !replay(&self.partition, &mut self.shard, &self.clock).await {
             return;
         }

@@ -21,9 +21,15 @@ const READ_BYTES: usize = 1 << 20;
 /// After a read that may succeed later.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Replays the log's committed part; false if the leadership ended first, or the log can't be understood.
+/// Replays the log up to the end that it has now; false if the leadership ended first, or the log can't be understood.
+///
+/// What isn't committed yet is waited for: a former coordinator of this very leadership may have sent it, and answers for it
+/// when it is (docs/design.md, invariant 10).
 pub(super) async fn replay(partition: &Arc<Partition>, shard: &mut Shard, clock: &Clock) -> bool {
-    let end = partition.high_watermark();
+    let end = partition.log_end();
+    if !partition.wait_for_commit(end).await {
+        return false;
+    }
     let mut is_told = false;
     let mut from = partition.log_start();
     while from < end {

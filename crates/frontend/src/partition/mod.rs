@@ -72,6 +72,8 @@ pub struct Partition {
     intake: Notify,
     state: Mutex<State>,
     objects: Mutex<KnownObjects>,
+    /// Held by the coordinator that this partition is the log of.
+    coordinator: tokio::sync::Mutex<()>,
 }
 
 /// What all partitions of a node share.
@@ -153,6 +155,7 @@ impl Partition {
             intake: Notify::new(),
             state: Mutex::new(state),
             objects: Mutex::default(),
+            coordinator: tokio::sync::Mutex::default(),
         }
     }
 

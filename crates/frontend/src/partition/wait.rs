@@ -23,6 +23,26 @@ impl Partition {
         state.waiters.add(waiter);
     }
 
+    /// Waits until everything below `end` is committed; false if the leadership ended first.
+    pub async fn wait_for_commit(&self, end: Offset) -> bool {
+        loop {
+            let seen = self.high_watermark();
+            if seen >= end || self.has_ended() {
+                return seen >= end;
+            }
+            let waiter = FetchWaiter::new(1, false);
+            self.add_waiter(&waiter, seen);
+            waiter.woken().await;
+            self.remove_waiter(&waiter);
+        }
+    }
+
+    /// Waits until no other coordinator works on this partition: one that goes on until its records are committed must have
+    /// its last word first. Cancellation-safe.
+    pub async fn be_coordinator(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.coordinator.lock().await
+    }
+
     #[cfg(test)]
     pub fn waiting_fetches(&self) -> usize {
         self.state.lock().waiters.0.len()

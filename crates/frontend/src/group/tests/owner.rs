@@ -78,3 +78,53 @@ async fn no_session_ends_while_the_log_stands_still() {
     }
     assert!(partition.high_watermark() >= Offset(before.0 + taken));
 }
+
+/// A partition that couldn't be given away, with a commit under way: the next coordinator begins when the former one has
+/// answered for it, and knows it.
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_knows_what_its_predecessor_answers_for() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("log").await;
+    let spawn = || {
+        let (clock, metrics) = (
+            fixture.runtime.clock.clone(),
+            GroupMetrics::new(&fixture.runtime.metrics),
+        );
+        let (owner, handle) = Owner::new(Shard::new(limits()), partition.clone(), 1 << 20, clock, metrics);
+        let tasks = &fixture.runtime.tasks;
+        tasks.spawn("owner", tailwater_runtime::Policy::LOGGED_ABORT, owner.run());
+        handle
+    };
+    let commit = |offset| {
+        Request::Commit(Commit {
+            member: MemberRef {
+                member_id: String::new(),
+                instance_id: None,
+                generation: -1,
+            },
+            offsets: vec![(at(0), committed(offset))],
+            unknown_group: ErrorCode::IllegalGeneration,
+        })
+    };
+    let former = spawn();
+    assert_eq!(ask(&former, commit(1)).await, Reply::Commit(ErrorCode::None));
+    fixture.wal.hold();
+    let answer = begin(&former, commit(2));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    drop(former);
+
+    let next = spawn();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!next.is_loaded(), "its log isn't committed to the end");
+    fixture.wal.release();
+    assert_eq!(answer.await, Ok(Reply::Commit(ErrorCode::None)));
+    let TopicPartition { topic, partition } = at(0);
+    let asked = FetchOffsets {
+        topics: Some(vec![(topic.clone(), vec![partition])]),
+    };
+    let expected = vec![(topic, vec![(partition, Some(committed(2)))])];
+    assert_eq!(
+        ask(&next, Request::FetchOffsets(asked)).await,
+        Reply::FetchOffsets(Ok(expected))
+    );
+}
