@@ -6,15 +6,16 @@ use tailwater_format::metadata::{JournalRecord, JournalState, Key, NodeRecord, R
 use tailwater_types::{JournalId, NodeId};
 
 use super::metrics::{node_state_name, tier_name};
-use crate::state::{Changes, State};
+use crate::state::{Changes, State, View as _};
 
 /// Logs what `changes` make of `state`.
 pub(super) fn tell(state: &State, changes: &Changes) {
     for (key, record) in changes {
-        match (key, record, state.record(*key)) {
-            (Key::Node(id), Some(Record::Node(node)), before) => tell_node(*id, node, before),
-            (Key::Node(id), None, Some(_)) => tracing::info!(node = %id, "node forgotten"),
-            (Key::Journal(id), Some(Record::Journal(journal)), before) => tell_journal(*id, journal, before),
+        let before = state.record(*key);
+        match (key, record) {
+            (Key::Node(id), Some(Record::Node(node))) => tell_node(*id, node, before),
+            (Key::Node(id), None) => tracing::info!(node = %id, "node forgotten"),
+            (Key::Journal(id), Some(Record::Journal(journal))) => tell_journal(*id, journal, before),
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tailwater_format::metadata::{JournalState, StreamRow};
 use tailwater_rpc::controller::{Caller, OpenStream};
 use tailwater_runtime::clock::Instant;
-use tailwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId};
+use tailwater_types::{DeviceId, LeaderEpoch, NodeEpoch, NodeId, StreamId};
 
 use super::{State, Touch, Tx, View, journals, nodes, streams};
 use crate::balance::{Led, plan};
@@ -105,12 +105,15 @@ fn may_take(tx: &Tx<'_>, asked: &Asked) -> bool {
     is_active && can_append(tx.state, asked.to) && is_heard(tx, asked.to.0)
 }
 
-/// Whether a frontend has a journal that a WAL node has opened: one that reaches no WAL node could open no partition either.
+/// Whether a frontend has a journal that WAL nodes have opened and that are there: without one it could open no partition, and
+/// couldn't finish what it has begun in one that it is to give away.
 fn can_append(state: &State, (node, epoch): (NodeId, NodeEpoch)) -> bool {
+    let is_there = |device: &DeviceId| nodes::active_devices(state).any(|active| active == *device);
     journals::all(state).any(|(_, journal)| {
         (journal.owner, journal.owner_epoch) == (node, epoch)
             && journal.state == JournalState::Open
             && !journal.unconfirmed
+            && journal.ensemble.iter().all(is_there)
     })
 }
 

@@ -27,8 +27,6 @@ const LOOK: Duration = Duration::from_millis(2);
 const CLOSE_AT_ONCE: usize = 256;
 /// How long one call to the controller may take before it is made again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-/// What the controller asks for is begun within this time, or not at all: it asks for 10 s.
-const ASKED_WITHIN: Duration = Duration::from_secs(5);
 const REPEAT_FIRST: Duration = Duration::from_millis(20);
 const REPEAT_MAX: Duration = Duration::from_millis(500);
 
@@ -130,10 +128,15 @@ impl Partitions {
             };
             let mut asked_of = self.taking();
             asked_of.retain(is_asked);
-            if !asked_of.is_empty() {
-                tracing::debug!(partitions = asked_of.len(), "giving away what the controller asks for");
-                let deadline = self.session().clock().now() + ASKED_WITHIN;
-                self.close(&asked_of, deadline).await;
+            let Some(journal) = asked_of.first().map(|partition| partition.journal.clone()) else {
+                continue;
+            };
+            // Batches wait that long for another leader, and are refused then: so not while the WAL is slow. The controller asks
+            // again.
+            let in_time = || self.session().clock().now() + MOVED_WAIT;
+            if durable(&journal, journal.end(), self.session(), in_time()).await {
+                tracing::info!(partitions = asked_of.len(), "giving away what the controller asks for");
+                self.close(&asked_of, in_time()).await;
             }
         }
     }
