@@ -9,6 +9,9 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat};
 use clap::{Args, ValueEnum};
 use tailwater_runtime::config::Millis;
 
+/// 10^11: in 1973.
+const EARLIEST_MS: i64 = 100_000_000_000;
+
 /// May stand anywhere behind `tailwater topics`, `groups` or `cluster`.
 #[derive(Debug, Args)]
 pub struct Options {
@@ -119,7 +122,8 @@ impl FromStr for Time {
             let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
             time.or_else(day).map(|time| time.and_utc().timestamp_millis())
         };
-        let number = || text.parse::<i64>().ok().filter(|number| *number >= 0);
+        // A smaller one is a year, or a date without its hyphens.
+        let number = || text.parse::<i64>().ok().filter(|number| *number >= EARLIEST_MS);
         let found = zoned.or_else(local).or_else(number).map(Self);
         found.ok_or_else(|| {
             "a time is expected, as in 2026-01-31T08:00:00Z, 2026-01-31 (UTC), or milliseconds since 1970".to_owned()
@@ -153,7 +157,7 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(Time(ms)), "{text}");
         }
-        for text in ["", "yesterday", "-1", "2026-13-01", "10:00"] {
+        for text in ["", "yesterday", "-1", "2026-13-01", "10:00", "2026", "20260131"] {
             assert!(text.parse::<Time>().is_err(), "{text}");
         }
         assert_eq!(Time(1_500).to_string(), "1970-01-01T00:00:01.500Z");

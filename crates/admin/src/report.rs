@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tailwater_types::Outcome;
 
 use crate::arguments::Format;
 use crate::client::Outcomes;
@@ -57,7 +58,7 @@ impl Report {
         let item = |(name, outcome): &(String, Result<T, Error>)| {
             let (done, failed) = match outcome {
                 Ok(done) => (done.to_string(), Value::Null),
-                Err(error) => ("failed".to_owned(), error_json(error)),
+                Err(error) => (failed(error).to_owned(), error_json(error)),
             };
             json!({ kind: name, "outcome": done, "error": failed })
         };
@@ -206,6 +207,14 @@ fn say(text: &str) {
 fn printable(text: &str) -> String {
     let shown = |letter: char| if letter.is_control() { '?' } else { letter };
     text.chars().map(shown).collect()
+}
+
+/// What is said of a change that came to nothing, as far as is known.
+pub fn failed(error: &Error) -> &'static str {
+    match error.outcome() {
+        Outcome::DidNotHappen => "failed",
+        Outcome::Unknown => "unknown",
+    }
 }
 
 fn error_json(failed: &Error) -> Value {

@@ -120,7 +120,11 @@ fn of_kafka(client: &mut Client, response: &DescribeClusterResponse) -> Result<V
             partitions: vec![DescribeQuorumPartition { partition_index: 0 }],
         }],
     };
-    let quorum = client.ask(Broker::Any, ANY_VERSION, &request)?;
+    let quorum = match client.ask(Broker::Any, ANY_VERSION, &request) {
+        // Brokers that keep their metadata in ZooKeeper.
+        Err(Error::Unsupported { .. }) => return Ok(nodes),
+        answer => answer?,
+    };
     Error::check(quorum.error_code, quorum.error_message.as_deref())?;
     let voters = quorum
         .topics
