@@ -4,9 +4,13 @@
 //! a producer's coordinator whether its partition is in the transaction. Both sides speak Kafka, so each partition's answer is
 //! one of Kafka's error codes; an [`Error`](crate::Error) is about the call as a whole.
 
+mod directory;
+
 use async_trait::async_trait;
 use tailwater_kafka::ErrorCode;
 use tailwater_types::{LeaderEpoch, NodeEpoch, NodeId, TopicId};
+
+pub use directory::{ConnectFrontend, FrontendAt, KnownFrontends, LocateFrontend};
 
 use crate::Result;
 

@@ -32,10 +32,12 @@ fn capitalised(word: &str) -> String {
 #[test]
 fn every_port_method_has_its_rpc() {
     let protos = Path::new(ROOT).join("proto");
-    let files = protox::compile(["wal.proto", "controller.proto"], [&protos]).expect("proto/ compiles");
+    let files =
+        protox::compile(["wal.proto", "controller.proto", "frontend.proto"], [&protos]).expect("proto/ compiles");
     let services: Vec<_> = files.file.iter().flat_map(|file| &file.service).collect();
     let ports = [
         ("src/wal.rs", "Wal"),
+        ("src/frontend.rs", "Frontend"),
         ("src/controller/nodes.rs", "Nodes"),
         ("src/controller/catalog.rs", "Catalog"),
         ("src/controller/journals.rs", "Journals"),

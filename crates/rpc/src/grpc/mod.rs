@@ -7,12 +7,14 @@ mod controller;
 mod convert;
 mod directory;
 mod error;
+mod frontend;
 mod peer;
 mod serve;
 mod wal;
 
 pub use controller::{ControllerClient, controller_routes};
 pub use directory::{ConnectWal, RemoteWals};
+pub use frontend::{FrontendClient, frontend_routes};
 pub use serve::serve;
 pub use tonic::service::Routes;
 pub use wal::{WalClient, WalRoutes};

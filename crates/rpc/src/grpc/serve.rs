@@ -1,7 +1,8 @@
 //! A gRPC server on a listener, until it is told to stop.
 //!
 //! Owns: accepting, the server's limits, and its end: running calls get a moment, then their connections are cut, so that
-//! neither a watcher nor a peer that is gone can hold a process up. Does not own: what is served ([`Routes`]).
+//! neither a watcher nor a peer that is gone can hold a process up; and what a port's answer is to a service. Does not own: what
+//! is served ([`Routes`]).
 
 use std::future::Future;
 use std::io;
@@ -16,7 +17,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::{Response, Status};
 
+use super::error::to_status;
 use super::peer::{
     CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_HEADER_BYTES, STREAM_WINDOW_BYTES,
 };
@@ -66,6 +69,17 @@ pub async fn serve(listener: TcpListener, routes: Routes, shutdown: Cancellation
         biased;
         ended = server => ended.map_err(|error| Error::Internal(format!("the gRPC server ended: {error}"))),
         () = grace => unreachable!("cutting the connections ends the server"),
+    }
+}
+
+/// What a service answers.
+pub(super) type Served<T> = std::result::Result<Response<T>, Status>;
+
+/// The port's answer as the service's.
+pub(super) async fn served<T>(answer: impl Future<Output = Result<T>>) -> Served<T> {
+    match answer.await {
+        Ok(answer) => Ok(Response::new(answer)),
+        Err(error) => Err(to_status(&error)),
     }
 }
 

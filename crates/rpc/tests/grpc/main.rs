@@ -4,5 +4,6 @@
 
 mod connection;
 mod directory;
+mod frontends;
 mod support;
 mod watching;

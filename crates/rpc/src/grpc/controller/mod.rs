@@ -14,11 +14,10 @@ use std::time::Duration;
 
 use tailwater_runtime::Runtime;
 use tonic::service::Routes;
-use tonic::{Response, Status};
 
-use super::error::to_status;
 use super::peer::{MAX_MESSAGE_BYTES, Peer};
 use super::proto;
+use super::serve::{Served, served};
 use crate::controller::Controller;
 use crate::{Error, Result};
 
@@ -96,15 +95,4 @@ pub fn controller_routes(controller: &Controller) -> Routes {
         .add_service(journals.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(objects.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(tasks.max_decoding_message_size(MAX_MESSAGE_BYTES))
-}
-
-/// What a service answers.
-type Served<T> = std::result::Result<Response<T>, Status>;
-
-/// The port's answer as the service's.
-async fn served<T>(answer: impl Future<Output = Result<T>>) -> Served<T> {
-    match answer.await {
-        Ok(answer) => Ok(Response::new(answer)),
-        Err(error) => Err(to_status(&error)),
-    }
 }

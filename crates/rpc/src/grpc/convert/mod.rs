@@ -6,6 +6,7 @@
 
 mod catalog;
 mod configs;
+mod frontends;
 mod journals;
 mod nodes;
 mod objects;
@@ -13,6 +14,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
+pub(super) use frontends::{error_codes, marker_errors, partition_errors};
 pub(super) use journals::{closed_streams, opened_streams};
 pub(super) use nodes::{known_changes, versions};
 pub(super) use tasks::{ms, task_kinds};

@@ -17,7 +17,7 @@ use crate::grpc::proto::open_stream_answer::Answer;
 use crate::grpc::proto::work::Work as Kind;
 
 /// `value` through the bytes of its message.
-fn survives<T, P>(value: T)
+pub(super) fn survives<T, P>(value: T)
 where
     T: Clone + Debug + PartialEq + Into<P> + TryFrom<P>,
     <T as TryFrom<P>>::Error: Debug,
@@ -361,7 +361,7 @@ fn answers_for_many_streams_survive_the_wire() {
 }
 
 /// `message`, spoilt by `spoil`, is refused with a text that begins with the field's name.
-fn refused<T, P>(field: &str, good: P, spoil: impl FnOnce(&mut P))
+pub(super) fn refused<T, P>(field: &str, good: P, spoil: impl FnOnce(&mut P))
 where
     T: TryFrom<P, Error = Error> + Debug,
 {
