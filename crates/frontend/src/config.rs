@@ -141,7 +141,7 @@ impl Default for GroupsConfig {
             min_session_timeout: Millis::seconds(6),
             max_session_timeout: Millis::seconds(1800),
             initial_rebalance_delay: Millis::seconds(3),
-            max_size: 10_000,
+            max_size: i32::MAX as usize,
             offset_metadata_max_chars: 4096,
         }
     }

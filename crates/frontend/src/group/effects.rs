@@ -26,7 +26,7 @@ pub struct Now {
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub initial_rebalance_delay: Duration,
-    /// Members of one group, and ids handed out to members that haven't come back with them yet.
+    /// Members of one group.
     pub max_size: usize,
 }
 

@@ -15,6 +15,9 @@ use super::state::{Group, Member, Phase};
 /// A new member's JoinGroup waits this long at most: it has no session yet, and its client may be gone.
 const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Ids of one group that are handed out to members which haven't come back with them yet.
+pub(super) const MAX_PENDING_JOINS: usize = 10_000;
+
 impl Group {
     pub(super) fn join(&mut self, join: Join, waiter: Waiter, step: &mut Step<'_>) {
         if !self.has_room_for(&join.member_id, step.limits.max_size) {
@@ -52,14 +55,22 @@ impl Group {
         if let Some(old_id) = held_by.cloned() {
             self.replace_static(join, &old_id, id, waiter, step);
         } else if join.instance_id.is_none() && join.requires_known_member_id {
-            if self.pending_join.len() >= step.limits.max_size {
-                return refuse(waiter, "", ErrorCode::GroupMaxSizeReached, step);
-            }
+            self.forget_oldest_pending();
             let expires_at = step.deadline(join.session_timeout);
             refuse(waiter, &id, ErrorCode::MemberIdRequired, step);
             self.pending_join.insert(id, expires_at);
         } else {
             self.add_member(join, id, waiter, step);
+        }
+    }
+
+    /// Makes room for one more id, so that clients that never come back don't keep out one that would.
+    fn forget_oldest_pending(&mut self) {
+        if self.pending_join.len() >= MAX_PENDING_JOINS
+            && let Some((id, _)) = self.pending_join.iter().min_by_key(|(_, expires_at)| **expires_at)
+        {
+            let id = id.clone();
+            self.pending_join.remove(&id);
         }
     }
 
@@ -135,6 +146,8 @@ impl Group {
         self.rename(old_id, &new_id);
         let old_protocols = self.set_protocols(&new_id, join.protocols);
         let member = self.members.get_mut(&new_id).expect("it was renamed just now");
+        // Its new self has a session of its own, which its waiting keeps, also in its first join.
+        member.is_new = false;
         member.touch(step);
         let old_session_timeout = std::mem::replace(&mut member.session_timeout, join.session_timeout);
         let old_rebalance_timeout = std::mem::replace(&mut member.rebalance_timeout, join.rebalance_timeout);

@@ -6,6 +6,7 @@ use tailwater_kafka::ErrorCode;
 
 use super::harness::*;
 use crate::group::effects::*;
+use crate::group::membership::MAX_PENDING_JOINS;
 
 /// Rule 20: from JoinGroup 4 on a new member is sent back with an id, which it may use until its session ends.
 #[test]
@@ -306,4 +307,45 @@ fn a_static_member_stored_late_still_has_a_session_to_lose() {
     h.pass(Duration::from_secs(31));
     let beat = h.ask(Request::Heartbeat(who("b")));
     assert_eq!(h.reply(beat), Some(Reply::Heartbeat(ErrorCode::UnknownMemberId)));
+}
+
+/// A static member that restarts while its first JoinGroup waits goes on waiting: its new self isn't lost meanwhile.
+#[test]
+fn a_static_member_that_restarts_during_its_first_join_keeps_waiting() {
+    let mut h = Harness::new();
+    let generation = h.stable(&["a"]);
+    let first = h.ask(static_join("i", "", "s"));
+    let second = h.ask(static_join("i", "", "s2"));
+    assert_eq!(h.joined(first).error, ErrorCode::FencedInstanceId);
+    for _ in 0..5 {
+        h.pass(Duration::from_secs(10));
+        assert_eq!(h.heartbeat("a", generation), ErrorCode::RebalanceInProgress);
+    }
+    assert_eq!(h.reply(second), None, "its session is 30 s, and its waiting keeps it");
+    let a = h.ask(rejoin("a"));
+    assert_eq!(h.joined(a).members.len(), 2);
+    assert_eq!(h.joined(second).error, ErrorCode::None);
+}
+
+/// Of ids that nobody comes back with the oldest is forgotten for a new one: nobody is kept out by them.
+#[test]
+fn the_oldest_id_that_was_handed_out_makes_room_for_a_new_one() {
+    let mut h = Harness::new();
+    let ask = |id: &str, new_id: String| {
+        Request::Join(Join {
+            requires_known_member_id: true,
+            ..join(id, &new_id)
+        })
+    };
+    for number in 0..=MAX_PENDING_JOINS {
+        let waiter = h.ask(ask("", format!("m{number}")));
+        assert_eq!(h.joined(waiter).error, ErrorCode::MemberIdRequired);
+        if number == 0 {
+            h.pass(Duration::from_millis(1));
+        }
+    }
+    let oldest = h.ask(ask("m0", String::new()));
+    assert_eq!(h.joined(oldest).error, ErrorCode::UnknownMemberId);
+    let next = h.ask(ask("m1", String::new()));
+    assert_eq!(h.reply(next), None, "it joins");
 }
