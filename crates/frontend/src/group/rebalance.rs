@@ -296,6 +296,10 @@ impl Group {
             return;
         }
         self.sync_by = None;
+        // Who was waited for may have got a new id since then.
+        if self.pending_sync.is_empty() {
+            return;
+        }
         for id in std::mem::take(&mut self.pending_sync) {
             tracing::info!(group = %self.id, member = %id, "member lost: it didn't ask for its assignment in time");
             self.remove(&id, ErrorCode::UnknownMemberId, step);

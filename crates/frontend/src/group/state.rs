@@ -163,7 +163,8 @@ impl Group {
         }
     }
 
-    /// Becomes what the log says; offsets stay. Sessions begin with [`Group::loaded`].
+    /// Becomes what the log says; offsets stay, and of a member that is named twice the first entry counts. Sessions begin
+    /// with [`Group::loaded`].
     pub(super) fn restore(&mut self, stored: GroupMetadata) {
         let offsets = std::mem::take(&mut self.offsets);
         *self = Self::new(&self.id, stored.since_ms);
@@ -176,6 +177,9 @@ impl Group {
         };
         self.protocol_type = (!stored.protocol_type.is_empty()).then_some(stored.protocol_type);
         for member in stored.members {
+            if self.members.contains_key(&member.member_id) {
+                continue;
+            }
             let name = stored.protocol_name.clone().unwrap_or_default();
             let protocol = Protocol {
                 name,
@@ -193,13 +197,21 @@ impl Group {
             self.insert(member.member_id, restored);
         }
         self.protocol_name = stored.protocol_name;
-        self.leader = stored.leader.filter(|leader| self.members.contains_key(leader));
+        // Otherwise the first one leads: without a leader no generation would ever come to be.
+        if let Some(leader) = stored.leader.filter(|leader| self.members.contains_key(leader)) {
+            self.leader = Some(leader);
+        }
     }
 
-    /// Begins the sessions of a group that was read from the log.
+    /// Begins the sessions of a group that was read from the log. One that has more members than it may rebalances: who
+    /// comes last is refused then, and before that everybody can commit.
     pub(super) fn loaded(&mut self, step: &mut Step<'_>) {
         for member in self.members.values_mut() {
             member.touch(step);
+        }
+        if self.members.len() > step.limits.max_size {
+            tracing::info!(group = %self.id, members = self.members.len(), "group is larger than group.max.size");
+            self.prepare_rebalance(step);
         }
     }
 

@@ -259,3 +259,94 @@ fn a_group_survives_a_restart() {
         "it was silent for a session"
     );
 }
+
+/// A static member that got its assignment before it was waited for, under another id, makes nobody rebalance.
+#[test]
+fn a_member_that_was_replaced_is_not_waited_for() {
+    let mut h = Harness::new();
+    let (a, s) = (h.ask(new_member("a")), h.ask(static_join("i", "", "s")));
+    h.pass(Duration::from_secs(10));
+    h.joined(s);
+    let generation = h.joined(a).generation;
+    let leader = h.ask(sync("a", generation, &[("a", "1"), ("s", "2")]));
+    assert_eq!(h.synced(leader).error, ErrorCode::None);
+    let back = h.ask(static_join("i", "", "s2"));
+    assert_eq!(h.joined(back).error, ErrorCode::None);
+    for _ in 0..8 {
+        h.pass(Duration::from_secs(10));
+        assert_eq!(h.heartbeat("a", generation), ErrorCode::None);
+        assert_eq!(h.heartbeat("s2", generation), ErrorCode::None);
+    }
+}
+
+/// What the log says of a group, with these members of `range`.
+fn stored(leader: Option<&str>, ids: &[&str]) -> Record {
+    let member = |id: &&str| MemberMetadata {
+        member_id: (*id).to_owned(),
+        instance_id: None,
+        client_id: "client".to_owned(),
+        client_host: "/127.0.0.1".to_owned(),
+        rebalance_timeout: Duration::from_secs(60),
+        session_timeout: Duration::from_secs(30),
+        subscription: "range metadata".into(),
+        assignment: "part".into(),
+    };
+    Record::Group {
+        group: GROUP.to_owned(),
+        value: Some(GroupMetadata {
+            protocol_type: "consumer".to_owned(),
+            generation: 7,
+            protocol_name: Some("range".to_owned()),
+            leader: leader.map(str::to_owned),
+            since_ms: 1,
+            members: ids.iter().map(member).collect(),
+        }),
+    }
+}
+
+fn loaded(record: Record) -> Harness {
+    let mut h = Harness::new();
+    h.shard.replay(record, h.now);
+    h.shard.loaded(h.now);
+    h
+}
+
+/// A stored group whose leader is missing, or isn't among its members, is led by another one and goes on.
+#[test]
+fn a_group_that_was_stored_without_its_leader_gets_one() {
+    for leader in [None, Some("gone")] {
+        let mut h = loaded(stored(leader, &["a", "b"]));
+        let (a, b) = (h.ask(rejoin("a")), h.ask(rejoin("b")));
+        assert_eq!(
+            (h.joined(a).members.len(), h.joined(b).generation),
+            (2, 8),
+            "{leader:?}"
+        );
+    }
+}
+
+/// A member that the log names twice is one.
+#[test]
+fn a_member_that_is_stored_twice_is_one() {
+    let mut h = loaded(stored(Some("a"), &["a", "a"]));
+    assert_eq!(h.heartbeat("a", 7), ErrorCode::None);
+    let a = h.ask(rejoin("a"));
+    assert_eq!(h.joined(a).members.len(), 1);
+}
+
+/// A group that has more members than it may when it is read rebalances, and takes as many back as it may.
+#[test]
+fn a_group_that_is_too_large_when_it_is_read_rebalances() {
+    let mut h = loaded(stored(Some("a"), &["a", "b", "c", "d"]));
+    assert_eq!(h.heartbeat("a", 7), ErrorCode::None, "four may be in it");
+    let mut h = loaded(stored(Some("a"), &["a", "b", "c", "d", "e"]));
+    assert_eq!(h.heartbeat("a", 7), ErrorCode::RebalanceInProgress);
+    let waiters = ["a", "b", "c", "d"].map(|id| h.ask(rejoin(id)));
+    let late = h.ask(rejoin("e"));
+    assert_eq!(h.joined(late).error, ErrorCode::GroupMaxSizeReached);
+    h.pass(Duration::from_secs(60));
+    for waiter in waiters {
+        let reply = h.joined(waiter);
+        assert_eq!((reply.error, reply.generation), (ErrorCode::None, 8));
+    }
+}
