@@ -19,6 +19,8 @@ use crate::server::RequestContext;
 
 /// KIP-394: a new member is sent back with its id first.
 const FIRST_KNOWN_ID_VERSION: i16 = 4;
+/// KIP-559: who asks for its assignment says under which protocol.
+const FIRST_PROTOCOL_SAYING_VERSION: i16 = 5;
 /// KIP-559: a null protocol name can be said.
 const FIRST_NULLABLE_PROTOCOL_VERSION: i16 = 7;
 /// KIP-814.
@@ -111,8 +113,15 @@ fn from_join_reply(reply: JoinReply, version: i16) -> JoinGroupResponse {
     }
 }
 
-pub(crate) async fn sync_group(groups: &Groups, request: SyncGroupRequest) -> SyncGroupResponse {
-    let reply = if request.group_id.is_empty() {
+pub(crate) async fn sync_group(
+    groups: &Groups,
+    context: &RequestContext,
+    request: SyncGroupRequest,
+) -> SyncGroupResponse {
+    let says_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+    let reply = if context.version >= FIRST_PROTOCOL_SAYING_VERSION && !says_protocol {
+        SyncReply::refused(ErrorCode::InconsistentGroupProtocol)
+    } else if request.group_id.is_empty() {
         SyncReply::refused(ErrorCode::InvalidGroupId)
     } else {
         let assignments = request.assignments.into_iter();

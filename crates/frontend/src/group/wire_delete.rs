@@ -63,14 +63,11 @@ pub(crate) async fn offset_delete(
                 }),
         );
     }
-    let errors = if asked.is_empty() {
-        Vec::new()
-    } else {
-        match groups.ask(request.group_id.into(), Request::DeleteOffsets(asked)).await {
-            Reply::DeleteOffsets(Ok(errors)) => errors,
-            Reply::DeleteOffsets(Err(error)) => return refused(error),
-            _ => return refused(ErrorCode::UnknownServerError),
-        }
+    // Also about nothing: a group that isn't there, or is in use, is an error of the whole request.
+    let errors = match groups.ask(request.group_id.into(), Request::DeleteOffsets(asked)).await {
+        Reply::DeleteOffsets(Ok(errors)) => errors,
+        Reply::DeleteOffsets(Err(error)) => return refused(error),
+        _ => return refused(ErrorCode::UnknownServerError),
     };
     let mut errors = errors.into_iter();
     let mut topics = Vec::with_capacity(request.topics.len());

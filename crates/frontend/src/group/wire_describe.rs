@@ -95,11 +95,13 @@ pub(crate) async fn list_groups(groups: &Groups, request: ListGroupsRequest) -> 
             };
         }
     };
-    let passes = |filter: &[Str], value: &str| {
+    // Kafka takes blanks off states, and not off types.
+    let states: Vec<&str> = request.states_filter.iter().map(|state| state.trim()).collect();
+    let types: Vec<&str> = request.types_filter.iter().map(|wanted| &**wanted).collect();
+    let passes = |filter: &[&str], value: &str| {
         filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
     };
-    let is_asked_for =
-        |group: &GroupSummary| passes(&request.states_filter, group.state) && passes(&request.types_filter, CLASSIC);
+    let is_asked_for = |group: &GroupSummary| passes(&states, group.state) && passes(&types, CLASSIC);
     let listed = |group: GroupSummary| ListedGroup {
         group_id: group.id.into(),
         protocol_type: group.protocol_type.into(),

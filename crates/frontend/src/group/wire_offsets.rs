@@ -21,6 +21,8 @@ const FIRST_SEVERAL_GROUPS_VERSION: i16 = 8;
 /// From here on an error can be said of the whole response.
 const FIRST_WHOLE_ERROR_VERSION: i16 = 2;
 const NOTHING: i64 = -1;
+/// Offsets are kept as long as the broker says; any other time counts as it is, one before now too.
+const BROKERS_RETENTION: i64 = -1;
 
 pub(crate) async fn offset_commit(
     groups: &Groups,
@@ -31,10 +33,11 @@ pub(crate) async fn offset_commit(
     let by_id = context.version >= FIRST_ID_VERSION;
     let now_ms = groups.clock().wall_ms();
     let expire_timestamp_ms = match request.retention_time_ms {
-        ..0 => -1,
+        BROKERS_RETENTION => -1,
         retention_ms => now_ms.saturating_add(retention_ms),
     };
     let mut offsets = Vec::new();
+    let mut is_group_asked = false;
     let mut topics = Vec::with_capacity(request.topics.len());
     for asked in request.topics {
         let topic = find(view, &asked.name, asked.topic_id, by_id);
@@ -45,6 +48,7 @@ pub(crate) async fn offset_commit(
         };
         for partition in asked.partitions {
             let error_code = check_commit(topic, &partition, by_id, groups.config().offset_metadata_max_chars);
+            is_group_asked |= is_for_the_group(error_code);
             if let (Some(topic), ErrorCode::None) = (topic, error_code) {
                 let at = TopicPartition {
                     topic: topic.name.to_string(),
@@ -63,7 +67,7 @@ pub(crate) async fn offset_commit(
         }
         topics.push(answered);
     }
-    if !offsets.is_empty() {
+    if is_group_asked {
         let unknown_group = match context.version >= FIRST_UNKNOWN_GROUP_VERSION {
             true => ErrorCode::GroupIdNotFound,
             false => ErrorCode::IllegalGeneration,
@@ -82,15 +86,22 @@ pub(crate) async fn offset_commit(
             Reply::Commit(error) => error,
             _ => ErrorCode::UnknownServerError,
         };
-        let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
-        partitions
-            .filter(|partition| !partition.error_code.is_error())
-            .for_each(|p| p.error_code = error);
+        if error.is_error() {
+            let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+            partitions
+                .filter(|partition| is_for_the_group(partition.error_code))
+                .for_each(|partition| partition.error_code = error);
+        }
     }
     OffsetCommitResponse {
         throttle_time_ms: 0,
         topics,
     }
+}
+
+/// Of a partition that is there the group judges first, and only then the length of its metadata.
+fn is_for_the_group(error: ErrorCode) -> bool {
+    matches!(error, ErrorCode::None | ErrorCode::OffsetMetadataTooLarge)
 }
 
 fn find<'a>(view: &'a Snapshot, name: &str, id: Uuid, by_id: bool) -> Option<&'a std::sync::Arc<Topic>> {

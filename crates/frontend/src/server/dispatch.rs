@@ -187,7 +187,7 @@ impl Handlers {
                 let uuid = self.runtime.random.u128();
                 to.answer_with(group::join_group(groups, context, asked, uuid)).await
             }
-            Request::SyncGroup(asked) => to.answer_with(group::sync_group(groups, asked)).await,
+            Request::SyncGroup(asked) => to.answer_with(group::sync_group(groups, context, asked)).await,
             Request::Heartbeat(asked) => to.answer_with(group::heartbeat(groups, asked)).await,
             Request::LeaveGroup(asked) => to.answer_with(group::leave_group(groups, context, asked)).await,
             Request::OffsetCommit(asked) => {

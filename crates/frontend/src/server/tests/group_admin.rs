@@ -153,8 +153,10 @@ async fn groups_are_listed_by_state_and_type() {
         (5, &[], &[], &["g", "h", "i", "j"]),
         (4, &["stable"], &[], &["g"]),
         (4, &["Stable", "EMPTY"], &[], &["g", "h", "i", "j"]),
+        (4, &[" stable "], &[], &["g"]),
         (5, &["Empty"], &["Classic"], &["h", "i", "j"]),
         (5, &[], &["consumer"], &[]),
+        (5, &[], &[" classic "], &[]),
         (5, &["no such state"], &[], &[]),
     ];
     for (version, states, types, expected) in cases {
@@ -254,4 +256,10 @@ async fn offsets_are_deleted_partition_by_partition() {
         let refused = client.ask(0, &delete(group, &all)).await;
         assert_eq!((refused.error_code, refused.topics.len()), (error, 0));
     }
+    let nothing = client.ask(0, &delete("nope", &[("x", 0)])).await;
+    assert_eq!(
+        (nothing.error_code, nothing.topics.len()),
+        (ErrorCode::GroupIdNotFound, 0),
+        "also where no partition is there"
+    );
 }

@@ -88,6 +88,8 @@ async fn a_group_lives_through_join_sync_commit_leave_and_a_restart() {
         group_id: "g".into(),
         generation_id: 1,
         member_id: first.member_id.clone(),
+        protocol_type: Some("consumer".into()),
+        protocol_name: Some("range".into()),
         assignments: vec![SyncGroupRequestAssignment {
             member_id: first.member_id.clone(),
             assignment: Bytes::from_static(b"\0\x01part"),
@@ -286,6 +288,8 @@ async fn a_lost_leadership_sends_clients_to_look_for_another_coordinator() {
     let mut syncing = SyncGroupRequest {
         group_id: "g".into(),
         generation_id: 1,
+        protocol_type: Some("consumer".into()),
+        protocol_name: Some("range".into()),
         ..Default::default()
     };
     syncing.member_id = waiting;
@@ -374,4 +378,49 @@ async fn bad_group_ids_and_session_timeouts_are_refused() {
             ErrorCode::InvalidSessionTimeout
         );
     }
+}
+
+/// From version 5 on who asks for its assignment must say both the type and the name of its protocol (KIP-559).
+#[tokio::test]
+async fn who_asks_for_its_assignment_says_its_protocol() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    coordinator(&mut client).await;
+    let cases = [
+        (4, None, None, ErrorCode::UnknownMemberId),
+        (5, None, None, ErrorCode::InconsistentGroupProtocol),
+        (5, Some("consumer"), None, ErrorCode::InconsistentGroupProtocol),
+        (5, None, Some("range"), ErrorCode::InconsistentGroupProtocol),
+        (5, Some("consumer"), Some("range"), ErrorCode::UnknownMemberId),
+    ];
+    for (version, protocol_type, protocol_name, expected) in cases {
+        let request = SyncGroupRequest {
+            group_id: "g".into(),
+            member_id: "nobody".into(),
+            protocol_type: protocol_type.map(Str::from_static),
+            protocol_name: protocol_name.map(Str::from_static),
+            ..Default::default()
+        };
+        assert_eq!(client.ask(version, &request).await.error_code, expected, "{request:?}");
+    }
+}
+
+/// The group judges a commit before the length of its metadata is, also where nothing else is in it.
+#[tokio::test]
+async fn who_may_not_commit_is_told_so_before_the_length_of_its_metadata() {
+    let server = Server::start().await;
+    server.fixture.topic("t").await;
+    let mut client = server.connect().await;
+    coordinator(&mut client).await;
+    let long = "x".repeat(4097);
+    let cases = [
+        ("nobody", 1, ErrorCode::IllegalGeneration),
+        ("", -1, ErrorCode::OffsetMetadataTooLarge),
+    ];
+    for (member, generation, expected) in cases {
+        let response = client.ask(8, &commit(member, generation, "t", &long)).await;
+        assert_eq!(response.topics[0].partitions[0].error_code, expected);
+    }
+    let listed = client.ask(5, &ListGroupsRequest::default()).await;
+    assert_eq!(listed.groups.len(), 0, "a commit of nothing makes no group");
 }
