@@ -1,59 +1,26 @@
 //! Forgetting a group, or some of what it has committed.
 //!
 //! Owns: what may be forgotten when, as Apache Kafka 4.3 checks it for classic groups (KIP-229, KIP-496). A deletion is
-//! decided when no write of its group is on its way any more: a commit that it doesn't know of yet would come back with
-//! the next replay.
+//! decided at once, and takes what is on its way too: its tombstones stand behind that in the log.
+
+use std::collections::BTreeSet;
 
 use tailwater_kafka::ErrorCode;
 
-use super::effects::{Record, Reply, Request, Step, Then, TopicPartition, Waiter, Write};
+use super::effects::{Record, Reply, Step, Then, TopicPartition, Waiter};
 use super::state::{Group, Phase};
 use super::subscription;
 
 /// The protocol type of consumers: what their members say can be read here.
-const CONSUMER: &str = "consumer";
+pub(super) const CONSUMER: &str = "consumer";
 
 impl Group {
-    /// Carries `request` out, a deletion, once everything that was written before it has its outcome.
-    pub(super) fn delete_in_turn(&mut self, request: Request, waiter: Waiter, step: &mut Step<'_>) {
-        // At once: a group whose members keep commits on their way would let it wait for ever.
-        if matches!(request, Request::Delete) && self.phase != Phase::Empty {
-            return step.reply(waiter, Reply::Delete(ErrorCode::NonEmptyGroup));
-        }
-        if self.writes_in_flight > 0 {
-            self.deletions.push_back((request, waiter));
-        } else {
-            self.delete_now(request, waiter, step);
-        }
-    }
-
-    /// Carries out what has waited, up to the first that writes again.
-    pub(super) fn delete_waiting(&mut self, step: &mut Step<'_>) {
-        while self.writes_in_flight == 0
-            && let Some((request, waiter)) = self.deletions.pop_front()
-        {
-            self.delete_now(request, waiter, step);
-        }
-    }
-
-    fn delete_now(&mut self, request: Request, waiter: Waiter, step: &mut Step<'_>) {
-        match request {
-            Request::DeleteOffsets(offsets) => self.delete_offsets(&offsets, waiter, step),
-            _ => self.delete(waiter, step),
-        }
-    }
-
-    fn delete(&mut self, waiter: Waiter, step: &mut Step<'_>) {
+    pub(super) fn delete(&mut self, waiter: Waiter, step: &mut Step<'_>) {
         if self.phase != Phase::Empty {
             return step.reply(waiter, Reply::Delete(ErrorCode::NonEmptyGroup));
         }
-        let offsets = self.offsets.iter().flat_map(|(topic, partitions)| {
-            partitions.keys().map(|partition| TopicPartition {
-                topic: topic.clone(),
-                partition: *partition,
-            })
-        });
-        let mut records: Vec<Record> = offsets.map(|at| self.tombstone(at)).collect();
+        let offsets: Vec<TopicPartition> = self.offset_partitions().into_iter().collect();
+        let mut records: Vec<Record> = offsets.iter().map(|at| self.tombstone(at.clone())).collect();
         if self.is_stored {
             records.push(Record::Group {
                 group: self.id.clone(),
@@ -65,12 +32,12 @@ impl Group {
         self.write_deletion(
             records,
             (waiter, Reply::Delete(ErrorCode::None)),
-            Then::Delete { was_stored },
+            Then::Delete { offsets, was_stored },
             step,
         );
     }
 
-    fn delete_offsets(&mut self, asked: &[TopicPartition], waiter: Waiter, step: &mut Step<'_>) {
+    pub(super) fn delete_offsets(&mut self, asked: &[TopicPartition], waiter: Waiter, step: &mut Step<'_>) {
         let is_consumer = self.protocol_type.as_deref() == Some(CONSUMER);
         if self.phase != Phase::Empty && !is_consumer {
             return step.reply(waiter, Reply::DeleteOffsets(Err(ErrorCode::NonEmptyGroup)));
@@ -80,14 +47,11 @@ impl Group {
             false => ErrorCode::None,
         };
         let errors: Vec<ErrorCode> = asked.iter().map(error).collect();
-        let is_committed = |at: &TopicPartition| {
-            let topic = self.offsets.get(&at.topic);
-            topic.is_some_and(|partitions| partitions.contains_key(&at.partition))
-        };
+        let committed = self.offset_partitions();
         let deleted = asked.iter().zip(&errors).filter(|(_, error)| !error.is_error());
         let deleted: Vec<TopicPartition> = deleted
             .map(|(at, _)| at.clone())
-            .filter(|at| is_committed(at))
+            .filter(|at| committed.contains(at))
             .collect();
         let records = deleted.iter().map(|at| self.tombstone(at.clone())).collect();
         let answer = (waiter, Reply::DeleteOffsets(Ok(errors)));
@@ -95,13 +59,24 @@ impl Group {
     }
 
     /// Whether a member may be reading the topic. One whose subscription can't be read may be reading any.
-    fn is_subscribed(&self, topic: &str) -> bool {
+    pub(super) fn is_subscribed(&self, topic: &str) -> bool {
         let protocol = self.protocol_name.as_deref();
         let mut subscriptions = self.members.values().map(|member| member.metadata(protocol));
         subscriptions.any(|metadata| subscription::topics(&metadata).is_none_or(|topics| topics.contains(&topic)))
     }
 
-    fn tombstone(&self, partition: TopicPartition) -> Record {
+    /// The partitions that have an offset, or will have one when what is on its way is committed.
+    fn offset_partitions(&self) -> BTreeSet<TopicPartition> {
+        let committed = self.offsets.iter().flat_map(|(topic, partitions)| {
+            partitions.keys().map(|partition| TopicPartition {
+                topic: topic.clone(),
+                partition: *partition,
+            })
+        });
+        committed.chain(self.in_flight.values().flatten().cloned()).collect()
+    }
+
+    pub(super) fn tombstone(&self, partition: TopicPartition) -> Record {
         Record::Offset {
             group: self.id.clone(),
             partition,
@@ -113,12 +88,6 @@ impl Group {
         if records.is_empty() {
             return step.reply(answer.0, answer.1);
         }
-        self.writes_in_flight += 1;
-        step.effects.writes.push(Write {
-            group: self.id.clone(),
-            records,
-            answers: vec![answer],
-            then,
-        });
+        self.write(records, vec![answer], then, step);
     }
 }

@@ -116,6 +116,8 @@ pub struct CommittedOffset {
 /// Which offsets an OffsetFetch request asks for; `None`: all there are.
 #[derive(Clone, Debug)]
 pub struct FetchOffsets {
+    /// Whether what is on its way counts too: the answer waits for its outcome (KIP-447).
+    pub require_stable: bool,
     pub topics: Option<Vec<(String, Vec<i32>)>>,
 }
 
@@ -319,6 +321,8 @@ pub struct MemberMetadata {
 #[derive(Debug)]
 pub struct Write {
     pub group: String,
+    /// Counts the group's writes.
+    pub(super) number: u64,
     pub records: Vec<Record>,
     /// Answers when the write is committed; refused if it fails.
     pub answers: Vec<(Waiter, Reply)>,
@@ -337,8 +341,9 @@ pub(super) enum Then {
     /// A static member has a new id.
     Replace(Box<Replaced>),
     StoreOffsets(Vec<(TopicPartition, CommittedOffset)>),
-    /// The group is forgotten; `was_stored`: what it goes back to if that can't be written.
+    /// The group is forgotten, with these offsets; `was_stored`: what it goes back to if that can't be written.
     Delete {
+        offsets: Vec<TopicPartition>,
         was_stored: bool,
     },
     DropOffsets(Vec<TopicPartition>),

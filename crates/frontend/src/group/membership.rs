@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tailwater_kafka::ErrorCode;
 
-use super::effects::{Join, JoinReply, LeaveReply, Leaving, Replaced, Reply, Step, Then, Waiter, Write};
+use super::effects::{Join, JoinReply, LeaveReply, Leaving, Replaced, Reply, Step, Then, Waiter};
 use super::state::{Group, Member, Phase};
 
 /// A new member's JoinGroup waits this long at most: it has no session yet, and its client may be gone.
@@ -304,13 +304,7 @@ impl Group {
     /// Writes down what the group is, with these assignments.
     pub(super) fn store(&mut self, assignments: &BTreeMap<String, Bytes>, then: Then, step: &mut Step<'_>) {
         self.is_stored = true;
-        self.writes_in_flight += 1;
-        step.effects.writes.push(Write {
-            group: self.id.clone(),
-            records: vec![self.to_record(assignments)],
-            answers: Vec::new(),
-            then,
-        });
+        self.write(vec![self.to_record(assignments)], Vec::new(), then, step);
     }
 }
 

@@ -9,7 +9,6 @@ use tailwater_kafka::ErrorCode;
 
 use super::effects::{
     Commit, CommittedOffset, FetchOffsets, FetchedTopic, MemberRef, Record, Reply, Step, Then, TopicPartition, Waiter,
-    Write,
 };
 use super::state::{Group, Offsets, Phase};
 
@@ -30,13 +29,29 @@ impl Group {
             partition: partition.clone(),
             value: Some(value.clone()),
         };
-        step.effects.writes.push(Write {
-            group: self.id.clone(),
-            records: commit.offsets.iter().map(record).collect(),
-            answers: vec![(waiter, Reply::Commit(ErrorCode::None))],
-            then: Then::StoreOffsets(commit.offsets),
-        });
-        self.writes_in_flight += 1;
+        let records = commit.offsets.iter().map(record).collect();
+        let answers = vec![(waiter, Reply::Commit(ErrorCode::None))];
+        self.write(records, answers, Then::StoreOffsets(commit.offsets), step);
+    }
+
+    /// Answers what is committed; where what is on its way is to count too, when its outcome is known.
+    pub(super) fn fetch_offsets(&mut self, asked: FetchOffsets, waiter: Waiter, step: &mut Step<'_>) {
+        if asked.require_stable && !self.in_flight.is_empty() {
+            self.stable_fetches.push_back((self.next_write, asked, waiter));
+        } else {
+            step.reply(waiter, Reply::FetchOffsets(Ok(fetch(&self.offsets, asked))));
+        }
+    }
+
+    /// Answers those that have waited for what has its outcome now.
+    pub(super) fn answer_stable_fetches(&mut self, step: &mut Step<'_>) {
+        let first_unknown = self.in_flight.keys().next().copied().unwrap_or(self.next_write);
+        while let Some((_, asked, waiter)) = self
+            .stable_fetches
+            .pop_front_if(|(before, ..)| *before <= first_unknown)
+        {
+            step.reply(waiter, Reply::FetchOffsets(Ok(fetch(&self.offsets, asked))));
+        }
     }
 
     /// Who isn't a member may commit only while nobody is: an administrator, or a consumer that assigns by itself.

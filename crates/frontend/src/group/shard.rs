@@ -104,15 +104,13 @@ impl Shard {
             }
             Request::Leave(leaving) => slot.group.leave(&leaving, waiter, &mut step),
             Request::Commit(commit) => slot.group.commit(commit, waiter, &mut step),
-            Request::FetchOffsets(asked) => {
-                let fetched = offsets::fetch(&slot.group.offsets, asked);
-                step.reply(waiter, Reply::FetchOffsets(Ok(fetched)));
-            }
+            Request::FetchOffsets(asked) => slot.group.fetch_offsets(asked, waiter, &mut step),
             Request::Describe | Request::List => {
                 let described = slot.group.describe();
                 step.reply(waiter, Reply::Describe(Ok(described)));
             }
-            Request::Delete | Request::DeleteOffsets(_) => slot.group.delete_in_turn(request, waiter, &mut step),
+            Request::Delete => slot.group.delete(waiter, &mut step),
+            Request::DeleteOffsets(asked) => slot.group.delete_offsets(&asked, waiter, &mut step),
         }
         self.settle(id, &effects);
         effects
@@ -132,7 +130,7 @@ impl Shard {
             return effects;
         };
         let group = &mut slot.group;
-        group.writes_in_flight -= 1;
+        group.in_flight.remove(&write.number);
         let mut step = Step {
             now,
             limits: &self.limits,
@@ -155,12 +153,13 @@ impl Shard {
                     .into_iter()
                     .for_each(|(at, value)| group.set_offset(at, Some(value)));
             }
-            (Then::Delete { .. }, Ok(())) => group.offsets.clear(),
-            (Then::Delete { was_stored }, Err(_)) => group.is_stored |= was_stored,
-            (Then::DropOffsets(offsets), Ok(())) => offsets.into_iter().for_each(|at| group.set_offset(at, None)),
+            (Then::Delete { offsets, .. } | Then::DropOffsets(offsets), Ok(())) => {
+                offsets.into_iter().for_each(|at| group.set_offset(at, None));
+            }
+            (Then::Delete { was_stored, .. }, Err(_)) => group.is_stored |= was_stored,
             (Then::StoreOffsets(_) | Then::DropOffsets(_), Err(_)) | (Then::Nothing, _) => {}
         }
-        group.delete_waiting(&mut step);
+        group.answer_stable_fetches(&mut step);
         self.settle(&write.group, &effects);
         effects
     }

@@ -11,8 +11,8 @@ use tailwater_kafka::ErrorCode;
 use tailwater_runtime::clock::Instant;
 
 use super::effects::{
-    CommittedOffset, GroupMetadata, JoinReply, JoinedMember, MemberMetadata, Protocol, Record, Reply, Request, Step,
-    SyncReply, Waiter,
+    CommittedOffset, FetchOffsets, GroupMetadata, JoinReply, JoinedMember, MemberMetadata, Protocol, Record, Reply,
+    Step, SyncReply, Then, TopicPartition, Waiter, Write,
 };
 
 /// Committed offsets by topic and partition.
@@ -45,10 +45,12 @@ pub struct Group {
     /// How many members have a JoinGroup waiting.
     awaiting_join: usize,
     pub(super) offsets: Offsets,
-    /// Writes whose outcome isn't known yet.
-    pub(super) writes_in_flight: usize,
-    /// Deletions that wait until there are none.
-    pub(super) deletions: VecDeque<(Request, Waiter)>,
+    /// Writes whose outcome isn't known yet, by number, with the partitions whose offsets they store.
+    pub(super) in_flight: BTreeMap<u64, Vec<TopicPartition>>,
+    /// The number of the next write.
+    pub(super) next_write: u64,
+    /// Questions for offsets that wait for the outcome of all writes below a number.
+    pub(super) stable_fetches: VecDeque<(u64, FetchOffsets, Waiter)>,
     /// Whether the log has a metadata record of this group.
     pub(super) is_stored: bool,
 }
@@ -157,8 +159,9 @@ impl Group {
             supported: BTreeMap::new(),
             awaiting_join: 0,
             offsets: BTreeMap::new(),
-            writes_in_flight: 0,
-            deletions: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            next_write: 0,
+            stable_fetches: VecDeque::new(),
             is_stored: false,
         }
     }
@@ -256,13 +259,37 @@ impl Group {
             && self.members.is_empty()
             && self.pending_join.is_empty()
             && self.offsets.is_empty()
-            && self.writes_in_flight == 0
+            && self.in_flight.is_empty()
             && !self.is_stored
     }
 
     pub(super) fn enter(&mut self, phase: Phase, now_ms: i64) {
         self.phase = phase;
         self.since_ms = now_ms;
+    }
+
+    /// Sends records on their way, and `then` behind them.
+    pub(super) fn write(
+        &mut self,
+        records: Vec<Record>,
+        answers: Vec<(Waiter, Reply)>,
+        then: Then,
+        step: &mut Step<'_>,
+    ) {
+        let number = self.next_write;
+        self.next_write += 1;
+        let stored = match &then {
+            Then::StoreOffsets(offsets) => offsets.iter().map(|(at, _)| at.clone()).collect(),
+            _ => Vec::new(),
+        };
+        self.in_flight.insert(number, stored);
+        step.effects.writes.push(Write {
+            group: self.id.clone(),
+            number,
+            records,
+            answers,
+            then,
+        });
     }
 
     /// Adds a member; the first one leads.

@@ -161,15 +161,16 @@ pub(crate) async fn offset_fetch(
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
     let version = context.version;
+    let require_stable = request.require_stable;
     if version < FIRST_SEVERAL_GROUPS_VERSION {
         let topics: Option<Vec<_>> = request.topics.map(|topics| topics.into_iter().map(by_name).collect());
-        let answered = fetch_group(groups, view, request.group_id, topics.clone(), false).await;
+        let answered = fetch_group(groups, view, request.group_id, topics.clone(), false, require_stable).await;
         return one_group(answered, topics.unwrap_or_default(), version);
     }
     let by_id = version >= FIRST_ID_VERSION;
     let mut answered = Vec::with_capacity(request.groups.len());
     for group in request.groups {
-        answered.push(fetch_group(groups, view, group.group_id, group.topics, by_id).await);
+        answered.push(fetch_group(groups, view, group.group_id, group.topics, by_id, require_stable).await);
     }
     OffsetFetchResponse {
         groups: answered,
@@ -185,13 +186,13 @@ fn by_name(topic: OffsetFetchRequestTopic) -> OffsetFetchRequestTopics {
     }
 }
 
-/// Nothing can be pending while there are no transactions, so every offset is stable.
 async fn fetch_group(
     groups: &Groups,
     view: &Snapshot,
     group_id: Str,
     topics: Option<Vec<OffsetFetchRequestTopics>>,
     by_id: bool,
+    require_stable: bool,
 ) -> OffsetFetchResponseGroup {
     let mut unknown = Vec::new();
     let asked = topics.map(|topics| {
@@ -207,7 +208,10 @@ async fn fetch_group(
         }
         known
     });
-    let request = Request::FetchOffsets(FetchOffsets { topics: asked.clone() });
+    let request = Request::FetchOffsets(FetchOffsets {
+        require_stable,
+        topics: asked.clone(),
+    });
     let fetched = match groups.ask(group_id.clone().into(), request).await {
         Reply::FetchOffsets(fetched) => fetched,
         _ => Err(ErrorCode::UnknownServerError),

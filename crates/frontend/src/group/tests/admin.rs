@@ -150,19 +150,45 @@ fn a_deletion_shows_once_it_is_committed() {
 
 /// A commit that is on its way when its group is deleted is deleted too, and doesn't come back with a restart.
 #[test]
-fn a_deletion_waits_for_commits_on_their_way() {
+fn a_deletion_takes_commits_on_their_way() {
     let mut h = Harness::new();
     h.commits_at_once = false;
     let commit = h.commit(nobody(), 5);
     let first = h.ask(Request::Delete);
     let second = h.ask(Request::Delete);
-    assert_eq!(h.in_flight.len(), 1, "the deletions wait");
     h.commit_next(Ok(()));
     assert_eq!(h.reply(commit), Some(Reply::Commit(ErrorCode::None)));
     h.commit_next(Ok(()));
     assert_eq!(deleted(&mut h, first), Some(ErrorCode::None));
+    h.commit_next(Ok(()));
     assert_eq!(deleted(&mut h, second), Some(ErrorCode::None));
-    assert_eq!((h.committed(), h.restart().shard.len()), (None, 0));
+    assert_eq!((h.committed(), h.shard.len()), (None, 0));
+    assert_eq!(h.restart().shard.len(), 0);
+}
+
+/// A group that always has a commit on its way can be deleted all the same, and what is committed behind that stays.
+#[test]
+fn commits_that_never_cease_do_not_keep_a_deletion_waiting() {
+    let mut h = Harness::new();
+    h.commits_at_once = false;
+    h.commit(nobody(), 1);
+    let deletion = h.ask(Request::Delete);
+    h.commit(nobody(), 2);
+    h.commit_next(Ok(()));
+    h.commit(nobody(), 3);
+    h.commit_next(Ok(()));
+    assert_eq!(deleted(&mut h, deletion), Some(ErrorCode::None));
+    let drop = h.ask(Request::DeleteOffsets(vec![at(0)]));
+    h.commit(nobody(), 4);
+    h.commit_next(Ok(()));
+    h.commit_next(Ok(()));
+    assert_eq!(h.committed(), Some(3));
+    h.commit_next(Ok(()));
+    assert_eq!(h.reply(drop), Some(Reply::DeleteOffsets(Ok(vec![ErrorCode::None]))));
+    assert_eq!(h.committed(), None);
+    h.commit_next(Ok(()));
+    assert_eq!(h.committed(), Some(4));
+    assert_eq!(h.restart().committed(), Some(4), "the log has it as memory had");
 }
 
 /// A member that joins while its group is being deleted is in a group that goes on.

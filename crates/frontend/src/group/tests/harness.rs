@@ -144,7 +144,10 @@ impl Harness {
 
     pub fn committed(&mut self) -> Option<i64> {
         let topics = Some(vec![("t".to_owned(), vec![0])]);
-        let waiter = self.ask(Request::FetchOffsets(FetchOffsets { topics }));
+        let waiter = self.ask(Request::FetchOffsets(FetchOffsets {
+            require_stable: false,
+            topics,
+        }));
         match self.reply(waiter) {
             Some(Reply::FetchOffsets(Ok(topics))) => topics[0].1[0].1.as_ref().map(|offset| offset.offset),
             other => panic!("not an OffsetFetch reply: {other:?}"),

@@ -19,7 +19,10 @@ fn answer(h: &mut Harness, waiter: Waiter) -> ErrorCode {
 fn rule_18_an_unknown_group_has_no_offsets_and_no_error() {
     let mut h = Harness::new();
     assert_eq!(h.committed(), None);
-    let all = h.ask(Request::FetchOffsets(FetchOffsets { topics: None }));
+    let all = h.ask(Request::FetchOffsets(FetchOffsets {
+        require_stable: false,
+        topics: None,
+    }));
     assert_eq!(h.reply(all), Some(Reply::FetchOffsets(Ok(Vec::new()))));
     assert_eq!(h.shard.len(), 0, "asking makes no group");
 }
@@ -47,7 +50,10 @@ fn rule_19_offsets_and_metadata_survive_a_restart() {
     let mut h = Harness::new();
     h.commit(nobody(), 10);
     let mut h = h.restart();
-    let all = h.ask(Request::FetchOffsets(FetchOffsets { topics: None }));
+    let all = h.ask(Request::FetchOffsets(FetchOffsets {
+        require_stable: false,
+        topics: None,
+    }));
     let expected = vec![("t".to_owned(), vec![(0, Some(committed(10)))])];
     assert_eq!(h.reply(all), Some(Reply::FetchOffsets(Ok(expected))));
     h.shard.replay(
@@ -123,5 +129,31 @@ fn a_commit_keeps_the_session() {
         h.pass(Duration::from_secs(20));
         let waiter = h.commit(member("a", generation), 1);
         assert_eq!(answer(&mut h, waiter), ErrorCode::None);
+    }
+}
+
+/// Who asks for stable offsets is answered when what was on its way before has its outcome, whichever, and not later.
+#[test]
+fn a_stable_fetch_waits_for_what_was_written_before_it() {
+    for outcome in [Ok(()), Err(ErrorCode::CoordinatorNotAvailable)] {
+        let mut h = Harness::new();
+        h.commit(nobody(), 1);
+        h.commits_at_once = false;
+        h.commit(nobody(), 2);
+        let topics = Some(vec![("t".to_owned(), vec![0])]);
+        let asked = FetchOffsets {
+            require_stable: true,
+            topics,
+        };
+        let stable = h.ask(Request::FetchOffsets(asked.clone()));
+        h.commit(nobody(), 3);
+        assert_eq!((h.reply(stable), h.committed()), (None, Some(1)));
+        h.commit_next(outcome);
+        let expected = if outcome.is_ok() { 2 } else { 1 };
+        let found = vec![("t".to_owned(), vec![(0, Some(committed(expected)))])];
+        assert_eq!(h.reply(stable), Some(Reply::FetchOffsets(Ok(found))));
+        h.commit_next(Ok(()));
+        let stable = h.ask(Request::FetchOffsets(asked));
+        assert!(h.reply(stable).is_some(), "nothing is on its way");
     }
 }

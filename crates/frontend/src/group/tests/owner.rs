@@ -120,6 +120,7 @@ async fn a_coordinator_knows_what_its_predecessor_answers_for() {
     assert_eq!(answer.await, Ok(Reply::Commit(ErrorCode::None)));
     let TopicPartition { topic, partition } = at(0);
     let asked = FetchOffsets {
+        require_stable: false,
         topics: Some(vec![(topic.clone(), vec![partition])]),
     };
     let expected = vec![(topic, vec![(partition, Some(committed(2)))])];
