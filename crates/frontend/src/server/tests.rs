@@ -8,6 +8,7 @@ mod describe;
 mod effects;
 mod faults;
 mod group_admin;
+mod group_versions;
 mod groups;
 mod leaders;
 mod limits;

@@ -9,7 +9,7 @@ use tailwater_kafka::{ErrorCode, Str, Uuid};
 use super::client::{Client, Server};
 
 /// Waits until the group's coordinator is there and has loaded.
-async fn coordinator(client: &mut Client) {
+pub(super) async fn coordinator(client: &mut Client) {
     let find = FindCoordinatorRequest {
         key: "g".into(),
         ..Default::default()
@@ -30,7 +30,7 @@ async fn coordinator(client: &mut Client) {
     }
 }
 
-fn join(member_id: &str) -> JoinGroupRequest {
+pub(super) fn join(member_id: &str) -> JoinGroupRequest {
     JoinGroupRequest {
         group_id: "g".into(),
         session_timeout_ms: 10_000,
@@ -45,7 +45,7 @@ fn join(member_id: &str) -> JoinGroupRequest {
     }
 }
 
-fn commit(member_id: &str, generation: i32, topic: &str, metadata: &str) -> OffsetCommitRequest {
+pub(super) fn commit(member_id: &str, generation: i32, topic: &str, metadata: &str) -> OffsetCommitRequest {
     OffsetCommitRequest {
         group_id: "g".into(),
         generation_id_or_member_epoch: generation,
