@@ -8,6 +8,7 @@
 mod admin;
 mod cache;
 mod config;
+mod coordinator;
 mod data;
 mod error_codes;
 mod fetch;

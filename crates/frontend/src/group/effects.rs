@@ -11,16 +11,7 @@ use tailwater_kafka::ErrorCode;
 use tailwater_runtime::clock::Instant;
 use tailwater_types::TopicId;
 
-/// One client request that awaits its reply; numbered by the driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Waiter(pub u64);
-
-/// Both times of one step: deadlines run on `at`, records carry `wall_ms`.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    pub at: Instant,
-    pub wall_ms: i64,
-}
+pub(crate) use crate::coordinator::{Now, Waiter};
 
 /// Bounds that hold for every group.
 #[derive(Clone, Debug)]
@@ -373,15 +364,6 @@ pub struct Effects {
     pub rebalances: u64,
     /// The earliest of the deadlines that were set.
     pub(super) wake_at: Option<Instant>,
-}
-
-impl Effects {
-    /// What a later step asks for, behind what this one does.
-    pub fn append(&mut self, later: Self) {
-        self.replies.extend(later.replies);
-        self.writes.extend(later.writes);
-        self.rebalances += later.rebalances;
-    }
 }
 
 /// One step's surroundings.

@@ -1,20 +1,19 @@
 //! Consumer groups: their state machine, and one coordinator for each partition of `__consumer_offsets` led here.
 //!
 //! `state` is one group, `membership`, `rebalance`, `offsets`, `describe` and `delete` are what happens to it, `shard` is
-//! the groups of one partition: all pure. `owner` runs a shard over its log, `coordinator` finds the owner of a group, the
-//! `wire`s are the requests.
+//! the groups of one partition: all pure. `machine` gives a shard to its driver (`crate::coordinator`), `coordinator` finds
+//! the owner of a group, the `wire`s are the requests.
 
 mod coordinator;
 mod delete;
 mod describe;
 mod effects;
+mod machine;
 mod membership;
 mod metrics;
 mod offsets;
-mod owner;
 mod rebalance;
 mod record;
-mod replay;
 mod shard;
 mod state;
 mod subscription;

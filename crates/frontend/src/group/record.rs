@@ -12,12 +12,10 @@ use tailwater_kafka::{CodecError, Message as _, Str, Uuid};
 use tailwater_types::TopicId;
 
 use super::effects::{CommittedOffset, GroupMetadata, MemberMetadata, Record, TopicPartition};
+use crate::coordinator::KeyValue;
 
 /// The version of an offset's value that can say when it expires, as only old clients do.
 const EXPIRING_OFFSET_VERSION: i16 = 1;
-
-/// A record's key, and its value; `None` deletes the key.
-pub type KeyValue = (Bytes, Option<Bytes>);
 
 /// # Errors
 /// A text that is too long for its field.

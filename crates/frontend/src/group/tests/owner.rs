@@ -7,24 +7,29 @@ use tailwater_types::Offset;
 use tokio::sync::oneshot;
 
 use super::harness::*;
+use crate::coordinator::{Command, Owner, OwnerHandle};
 use crate::group::effects::*;
+use crate::group::machine::GroupMachine;
 use crate::group::metrics::GroupMetrics;
-use crate::group::owner::{Command, Owner, OwnerHandle};
 use crate::group::shard::Shard;
 use crate::testing::Fixture;
 
 /// More batches than an owner has on their way at once.
 const MORE_THAN_IN_FLIGHT: i64 = 20;
 
-fn begin(owner: &OwnerHandle, request: Request) -> oneshot::Receiver<Reply> {
+fn begin(owner: &OwnerHandle<GroupMachine>, request: Request) -> oneshot::Receiver<Reply> {
     let (reply, answer) = oneshot::channel();
     let group = GROUP.to_owned();
-    let command = Command { group, request, reply };
+    let command = Command {
+        id: group,
+        request,
+        reply,
+    };
     assert!(owner.commands.try_send(command).is_ok(), "the queue has room");
     answer
 }
 
-async fn ask(owner: &OwnerHandle, request: Request) -> Reply {
+async fn ask(owner: &OwnerHandle<GroupMachine>, request: Request) -> Reply {
     begin(owner, request).await.expect("the owner answers")
 }
 
@@ -38,7 +43,12 @@ async fn no_session_ends_while_the_log_stands_still() {
         fixture.runtime.clock.clone(),
         GroupMetrics::new(&fixture.runtime.metrics),
     );
-    let (owner, handle) = Owner::new(Shard::new(limits()), partition.clone(), 1 << 20, clock, metrics);
+    let (owner, handle) = Owner::new(
+        GroupMachine::new(Shard::new(limits()), metrics),
+        partition.clone(),
+        1 << 20,
+        clock,
+    );
     fixture
         .runtime
         .tasks
@@ -90,7 +100,12 @@ async fn a_coordinator_knows_what_its_predecessor_answers_for() {
             fixture.runtime.clock.clone(),
             GroupMetrics::new(&fixture.runtime.metrics),
         );
-        let (owner, handle) = Owner::new(Shard::new(limits()), partition.clone(), 1 << 20, clock, metrics);
+        let (owner, handle) = Owner::new(
+            GroupMachine::new(Shard::new(limits()), metrics),
+            partition.clone(),
+            1 << 20,
+            clock,
+        );
         let tasks = &fixture.runtime.tasks;
         tasks.spawn("owner", tailwater_runtime::Policy::LOGGED_ABORT, owner.run());
         handle

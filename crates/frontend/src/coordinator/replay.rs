@@ -1,4 +1,4 @@
-//! Reading a partition of `__consumer_offsets` into its groups.
+//! Reading a partition of an internal topic into its coordinators.
 //!
 //! Owns: the way from batches to records, up to the end found at opening. What isn't a record of this topic stops the
 //! replay: a coordinator that passed over damage would forget what was acknowledged.
@@ -11,9 +11,7 @@ use tailwater_kafka::record::records;
 use tailwater_runtime::clock::Clock;
 use tailwater_types::Offset;
 
-use super::effects::Now;
-use super::record;
-use super::shard::Shard;
+use super::machine::{Machine, Now};
 use crate::partition::{Partition, ReadError};
 
 /// Read at once.
@@ -25,7 +23,7 @@ const RETRY: Duration = Duration::from_millis(500);
 ///
 /// What isn't committed yet is waited for: a former coordinator of this very leadership may have sent it, and answers for it
 /// when it is (docs/design.md, invariant 10).
-pub(super) async fn replay(partition: &Arc<Partition>, shard: &mut Shard, clock: &Clock) -> bool {
+pub(super) async fn replay<M: Machine>(partition: &Arc<Partition>, machine: &mut M, clock: &Clock) -> bool {
     let end = partition.log_end();
     if !partition.wait_for_commit(end).await {
         return false;
@@ -34,12 +32,12 @@ pub(super) async fn replay(partition: &Arc<Partition>, shard: &mut Shard, clock:
     let mut from = partition.log_start();
     while from < end {
         match partition.read(from, end, READ_BYTES, true).await {
-            Ok(batches) => match replay_batches(&batches, shard, clock) {
+            Ok(batches) => match replay_batches(&batches, machine, clock) {
                 Ok(next) => from = next,
                 Err(reason) => {
                     tracing::error!(
                         topic = %partition.topic_name(), partition = partition.index(), offset = %from, reason,
-                        "the log of consumer groups can't be read: their coordinator stays unavailable"
+                        "a coordinator's log can't be read: it stays unavailable"
                     );
                     return false;
                 }
@@ -51,10 +49,10 @@ pub(super) async fn replay(partition: &Arc<Partition>, shard: &mut Shard, clock:
                     is_told = true;
                     tracing::error!(
                         topic = %partition.topic_name(), partition = partition.index(), offset = %from, %error,
-                        "stored groups can't be read: their coordinator stays unavailable, trying again"
+                        "a coordinator's log can't be read: it stays unavailable, trying again"
                     );
                 }
-                tracing::debug!(%error, "group log not readable now");
+                tracing::debug!(%error, "a coordinator's log isn't readable now");
                 clock.sleep(RETRY).await;
                 if partition.has_ended() {
                     return false;
@@ -66,19 +64,19 @@ pub(super) async fn replay(partition: &Arc<Partition>, shard: &mut Shard, clock:
 }
 
 /// Where it goes on behind these batches.
-fn replay_batches(batches: &[bytes::Bytes], shard: &mut Shard, clock: &Clock) -> Result<Offset, String> {
+fn replay_batches<M: Machine>(batches: &[bytes::Bytes], machine: &mut M, clock: &Clock) -> Result<Offset, String> {
     let mut next = None;
     for batch in batches.iter().cloned().flat_map(Batches::new) {
         let (header, bytes) = batch.map_err(|error| error.to_string())?;
         next = Some(header.end_offset());
         if !header.is_control() {
-            replay_batch(&header, &bytes, shard, clock)?;
+            replay_batch(&header, &bytes, machine, clock)?;
         }
     }
     next.ok_or_else(|| "nothing where there should be records".to_owned())
 }
 
-fn replay_batch(header: &BatchHeader, bytes: &[u8], shard: &mut Shard, clock: &Clock) -> Result<(), String> {
+fn replay_batch<M: Machine>(header: &BatchHeader, bytes: &[u8], machine: &mut M, clock: &Clock) -> Result<(), String> {
     match header.compression() {
         Ok(Compression::None) => {}
         other => return Err(format!("compressed records: {other:?}")),
@@ -90,9 +88,9 @@ fn replay_batch(header: &BatchHeader, bytes: &[u8], shard: &mut Shard, clock: &C
     for found in records(&bytes[HEADER_BYTES..]) {
         let found = found.map_err(|error| error.to_string())?;
         let key = found.key.ok_or("a record without a key")?;
-        if let Some(decoded) = record::decode(key, found.value).map_err(|error| error.to_string())? {
-            shard.replay(decoded, now);
-        }
+        machine
+            .replay(key, found.value, now)
+            .map_err(|error| error.to_string())?;
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! The one task that owns the groups of one partition of `__consumer_offsets`, for one leadership of it.
+//! The one task that owns the coordinators of one partition of an internal topic, for one leadership of it.
 //!
-//! Owns: the replay, the order of requests, their records on the way into the log, and answers. Does not own: what
-//! requests mean (`shard.rs`), which partitions there are (`coordinator.rs`). Keeps invariant 10: nothing is answered
-//! before the replay has reached the end found at opening, and no decision before its record is committed. When the
-//! leadership ends, everything that waits is told to look for another coordinator.
+//! Owns: the replay, the order of requests, their records on the way into the log, answers, and jobs. Does not own: what
+//! requests mean (the machine), which partitions there are (`host.rs`). Keeps invariant 10: nothing is answered before the
+//! replay has reached the end found at opening, and no decision before its record is committed. When the leadership ends,
+//! everything that waits is told to look for another coordinator.
 //!
 //! Requests that are there together are handled together, and their records leave as one batch.
 
@@ -14,17 +14,14 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
-use futures::stream::FuturesOrdered;
+use futures::stream::{FuturesOrdered, FuturesUnordered};
 use tailwater_kafka::batch::{BatchBuilder, BatchHeader};
 use tailwater_kafka::{ErrorCode, batch};
 use tailwater_runtime::clock::Clock;
 use tokio::sync::{mpsc, oneshot};
 
-use super::effects::{Effects, Now, Reply, Request, Waiter, Write};
-use super::metrics::GroupMetrics;
-use super::record;
+use super::machine::{KeyValue, Machine, Now, Turn, Waiter};
 use super::replay::replay;
-use super::shard::Shard;
 use crate::partition::{Append, AppendError, LeadershipEnded, Partition};
 
 /// Requests that wait for the owner. Their bytes count in the server's request memory until they are answered.
@@ -39,60 +36,53 @@ const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// What Kafka answers if records are too many for a batch; its clients take it for final.
 const TOO_LARGE: ErrorCode = ErrorCode::UnknownServerError;
 
-/// One request of a group, and where its reply goes.
-pub(super) struct Command {
-    pub group: String,
-    pub request: Request,
-    pub reply: oneshot::Sender<Reply>,
+/// One request about an id, and where its reply goes.
+pub(crate) struct Command<M: Machine> {
+    pub id: String,
+    pub request: M::Request,
+    pub reply: oneshot::Sender<M::Reply>,
 }
 
 /// What others see of an owner.
-pub(super) struct OwnerHandle {
+pub(crate) struct OwnerHandle<M: Machine> {
     pub partition: Arc<Partition>,
-    pub commands: mpsc::Sender<Command>,
+    pub commands: mpsc::Sender<Command<M>>,
     loaded: Arc<AtomicBool>,
 }
 
-impl OwnerHandle {
+impl<M: Machine> OwnerHandle<M> {
     pub fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
     }
 }
 
-pub(super) struct Owner {
-    shard: Shard,
+pub(crate) struct Owner<M: Machine> {
+    machine: M,
     partition: Arc<Partition>,
     /// The topic's `max.message.bytes`.
     max_batch_bytes: usize,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<Command<M>>,
     /// Nobody can ask any more.
     closed: bool,
     loaded: Arc<AtomicBool>,
     clock: Clock,
-    metrics: GroupMetrics,
     next_waiter: u64,
-    waiting: BTreeMap<Waiter, oneshot::Sender<Reply>>,
-    in_flight: FuturesOrdered<BoxFuture<'static, Committed>>,
-    counted_groups: i64,
+    waiting: BTreeMap<Waiter, oneshot::Sender<M::Reply>>,
+    in_flight: FuturesOrdered<BoxFuture<'static, Committed<M::Write>>>,
+    jobs: FuturesUnordered<BoxFuture<'static, M::Event>>,
 }
 
 /// The outcome of one batch.
-struct Committed {
-    writes: Vec<Write>,
+struct Committed<W> {
+    writes: Vec<W>,
     result: Result<(), LeadershipEnded>,
 }
 
 /// The leadership is over, so this owner is.
 struct Resigned;
 
-impl Owner {
-    pub fn new(
-        shard: Shard,
-        partition: Arc<Partition>,
-        max_batch_bytes: usize,
-        clock: Clock,
-        metrics: GroupMetrics,
-    ) -> (Self, OwnerHandle) {
+impl<M: Machine> Owner<M> {
+    pub fn new(machine: M, partition: Arc<Partition>, max_batch_bytes: usize, clock: Clock) -> (Self, OwnerHandle<M>) {
         let (sender, commands) = mpsc::channel(MAX_QUEUED);
         let loaded = Arc::new(AtomicBool::new(false));
         let handle = OwnerHandle {
@@ -101,18 +91,17 @@ impl Owner {
             loaded: loaded.clone(),
         };
         let owner = Self {
-            shard,
+            machine,
             partition,
             max_batch_bytes,
             commands,
             closed: false,
             loaded,
             clock,
-            metrics,
             next_waiter: 0,
             waiting: BTreeMap::new(),
             in_flight: FuturesOrdered::new(),
-            counted_groups: 0,
+            jobs: FuturesUnordered::new(),
         };
         (owner, handle)
     }
@@ -122,90 +111,93 @@ impl Owner {
     pub async fn run(mut self) {
         let log = self.partition.clone();
         let _only = log.be_coordinator().await;
-        let partition = log.index();
-        if !replay(&self.partition, &mut self.shard, &self.clock).await {
+        let (topic, partition) = (log.topic_name(), log.index());
+        if !replay(&self.partition, &mut self.machine, &self.clock).await {
             return;
         }
-        self.shard.loaded(self.now());
+        let turn = self.machine.loaded(self.now());
         self.loaded.store(true, Ordering::Release);
-        self.count_groups();
-        tracing::debug!(partition, groups = self.shard.len(), "group coordinator loaded");
-        while let Ok(true) = self.serve_once().await {
-            self.count_groups();
+        tracing::debug!(%topic, partition, "coordinator loaded");
+        if self.carry_out(turn).await.is_ok() {
+            while let Ok(true) = self.serve_once().await {}
         }
-        tracing::debug!(partition, "group coordinator resigned");
+        tracing::debug!(%topic, partition, "coordinator resigned");
     }
 
     /// One turn; false at the end.
     async fn serve_once(&mut self) -> Result<bool, Resigned> {
-        let next_wake = self.shard.next_wake();
+        let next_wake = self.machine.next_wake();
         let wake_at = next_wake.unwrap_or_else(|| self.clock.now());
         let serves = !self.closed && self.in_flight.len() < MAX_BATCHES_IN_FLIGHT;
-        let mut effects = Effects::default();
+        let mut turn = Turn::default();
         tokio::select! {
             biased;
             committed = self.in_flight.next(), if !self.in_flight.is_empty() => {
                 let Some(Committed { writes, result }) = committed else { return Ok(true) };
                 result.map_err(|LeadershipEnded| Resigned)?;
                 for write in writes {
-                    effects.append(self.shard.written(write, Ok(()), self.now()));
+                    turn.append(self.machine.written(write, Ok(()), self.now()));
                 }
+            }
+            event = self.jobs.next(), if serves && !self.jobs.is_empty() => {
+                let Some(event) = event else { return Ok(true) };
+                turn.append(self.machine.happened(event, self.now()));
             }
             command = self.commands.recv(), if serves => {
                 match command {
                     None => self.closed = true,
                     Some(command) => {
-                        effects.append(self.step(command));
-                        self.step_queued(&mut effects);
+                        turn.append(self.step(command));
+                        self.step_queued(&mut turn);
                     }
                 }
             }
             // After what has been asked until now, so that no heartbeat that is here comes too late: so not while the log is
             // behind and nothing is taken either.
             () = self.clock.sleep_until(wake_at), if serves && next_wake.is_some() => {
-                while let Some(ticked) = self.shard.tick(self.now()) {
-                    effects.append(ticked);
+                while let Some(ticked) = self.machine.tick(self.now()) {
+                    turn.append(ticked);
                 }
             }
         }
-        self.carry_out(effects).await?;
+        self.carry_out(turn).await?;
         Ok(!self.closed || !self.in_flight.is_empty())
     }
 
-    fn step_queued(&mut self, effects: &mut Effects) {
+    fn step_queued(&mut self, turn: &mut Turn<M>) {
         for _ in 0..MAX_QUEUED {
             let Ok(command) = self.commands.try_recv() else { return };
-            effects.append(self.step(command));
+            turn.append(self.step(command));
         }
     }
 
-    fn step(&mut self, command: Command) -> Effects {
+    fn step(&mut self, command: Command<M>) -> Turn<M> {
         let waiter = Waiter(self.next_waiter);
         self.next_waiter += 1;
         self.waiting.insert(waiter, command.reply);
-        self.shard.step(&command.group, command.request, waiter, self.now())
+        self.machine.step(&command.id, command.request, waiter, self.now())
     }
 
-    async fn carry_out(&mut self, mut effects: Effects) -> Result<(), Resigned> {
+    async fn carry_out(&mut self, mut turn: Turn<M>) -> Result<(), Resigned> {
         loop {
-            self.metrics.rebalances.inc_by(effects.rebalances);
-            for (waiter, reply) in effects.replies.drain(..) {
+            for (waiter, reply) in turn.replies.drain(..) {
                 if let Some(sender) = self.waiting.remove(&waiter) {
                     // An error: the client is gone.
                     drop(sender.send(reply));
                 }
             }
-            if effects.writes.is_empty() {
+            self.jobs.extend(turn.jobs.drain(..));
+            if turn.writes.is_empty() {
                 return Ok(());
             }
-            // What can't be written has effects of its own.
-            effects = self.write(std::mem::take(&mut effects.writes)).await?;
+            // What can't be written has a turn of its own.
+            turn = self.write(std::mem::take(&mut turn.writes)).await?;
         }
     }
 
     /// Puts writes into as few batches as hold them, in order, each write whole.
-    async fn write(&mut self, writes: Vec<Write>) -> Result<Effects, Resigned> {
-        let mut failed = Effects::default();
+    async fn write(&mut self, writes: Vec<M::Write>) -> Result<Turn<M>, Resigned> {
+        let mut failed = Turn::default();
         let mut batch = Pending::default();
         for write in writes {
             match self.encode(&write) {
@@ -217,7 +209,7 @@ impl Owner {
                     }
                     batch.push(write, &records, self.clock.wall_ms());
                 }
-                Err(error) => failed.append(self.shard.written(write, Err(error), self.now())),
+                Err(error) => failed.append(self.machine.written(write, Err(error), self.now())),
             }
         }
         if !batch.writes.is_empty() {
@@ -228,16 +220,15 @@ impl Owner {
 
     /// # Errors
     /// The records can never be stored.
-    fn encode(&self, write: &Write) -> Result<Vec<record::KeyValue>, ErrorCode> {
-        let records: Result<Vec<_>, _> = write.records.iter().map(record::encode).collect();
-        let records = records.map_err(|_too_long| ErrorCode::InvalidRequest)?;
+    fn encode(&self, write: &M::Write) -> Result<Vec<KeyValue>, ErrorCode> {
+        let records = M::encode(write).map_err(|_too_long| ErrorCode::InvalidRequest)?;
         match size(&records) + batch::HEADER_BYTES <= self.max_batch_bytes {
             true => Ok(records),
             false => Err(TOO_LARGE),
         }
     }
 
-    async fn append(&mut self, batch: Pending) -> Result<Effects, Resigned> {
+    async fn append(&mut self, batch: Pending<M::Write>) -> Result<Turn<M>, Resigned> {
         let Pending { builder, writes } = batch;
         let bytes = builder.build();
         let header = BatchHeader::read(&bytes).expect("it was built just now");
@@ -257,20 +248,20 @@ impl Owner {
                     Committed { writes, result }
                 };
                 self.in_flight.push_back(Box::pin(committed));
-                Ok(Effects::default())
+                Ok(Turn::default())
             }
             Err(AppendError::NotLeader) => Err(Resigned),
             Err(error) => {
-                tracing::debug!(%error, "group records not written");
+                tracing::debug!(%error, "a coordinator's records not written");
                 let code = match error {
                     AppendError::TooLarge { .. } => TOO_LARGE,
                     _ => ErrorCode::CoordinatorNotAvailable,
                 };
-                let mut effects = Effects::default();
+                let mut turn = Turn::default();
                 for write in writes {
-                    effects.append(self.shard.written(write, Err(code), self.now()));
+                    turn.append(self.machine.written(write, Err(code), self.now()));
                 }
-                Ok(effects)
+                Ok(turn)
             }
         }
     }
@@ -281,33 +272,29 @@ impl Owner {
             wall_ms: self.clock.wall_ms(),
         }
     }
-
-    fn count_groups(&mut self) {
-        let groups = i64::try_from(self.shard.len()).unwrap_or(i64::MAX);
-        self.metrics.groups.add(groups - self.counted_groups);
-        self.counted_groups = groups;
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.metrics.groups.sub(self.counted_groups);
-    }
 }
 
 /// A batch that is being filled.
-#[derive(Default)]
-struct Pending {
+struct Pending<W> {
     builder: BatchBuilder,
-    writes: Vec<Write>,
+    writes: Vec<W>,
 }
 
-impl Pending {
+impl<W> Default for Pending<W> {
+    fn default() -> Self {
+        Self {
+            builder: BatchBuilder::default(),
+            writes: Vec::new(),
+        }
+    }
+}
+
+impl<W> Pending<W> {
     fn bytes(&self) -> usize {
         self.builder.size()
     }
 
-    fn push(&mut self, write: Write, records: &[record::KeyValue], now_ms: i64) {
+    fn push(&mut self, write: W, records: &[KeyValue], now_ms: i64) {
         for (key, value) in records {
             self.builder.push(now_ms, Some(key), value.as_deref(), &[]);
         }
@@ -316,7 +303,7 @@ impl Pending {
 }
 
 /// About the bytes that these records take in a batch: each has at most 21 more than its key and value.
-fn size(records: &[record::KeyValue]) -> usize {
+fn size(records: &[KeyValue]) -> usize {
     records
         .iter()
         .map(|(key, value)| key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + 21)

@@ -1,0 +1,254 @@
+//! Which node coordinates what, and the way to its owner here.
+//!
+//! Owns: one internal topic (made when it is first needed), the hash from an id to its partition, one owner for each of the
+//! partitions that is led here. Does not own: what owners do (`owner.rs`), which partitions are led here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tailwater_kafka::ErrorCode;
+use tailwater_rpc::controller::NewTopic;
+use tailwater_runtime::telemetry::IntGauge;
+use tailwater_runtime::{Clock, Policy, Tasks};
+use tailwater_types::NodeId;
+use tokio::sync::{mpsc, oneshot};
+
+use super::machine::Machine;
+use super::owner::{Command, Owner, OwnerHandle};
+use crate::metadata::TopicCreator;
+use crate::partition::{Partition, Partitions};
+use crate::session::Session;
+use crate::view::{Topic, View};
+
+/// Makes the state machine of a partition, empty.
+pub type NewMachine<M> = dyn Fn(&Arc<Partition>) -> M + Send + Sync;
+
+/// What is hosted.
+pub(crate) struct Hosted<M: Machine> {
+    /// What the internal topic is made as.
+    pub topic: NewTopic,
+    pub new_machine: Box<NewMachine<M>>,
+    /// Partitions that are coordinated here.
+    pub coordinators: IntGauge,
+}
+
+/// The coordinators of one internal topic that this node is; clones share them.
+pub(crate) struct Host<M: Machine> {
+    inner: Arc<Inner<M>>,
+}
+
+impl<M: Machine> Clone for Host<M> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+struct Inner<M: Machine> {
+    hosted: Hosted<M>,
+    session: Session,
+    view: View,
+    partitions: Partitions,
+    creator: TopicCreator,
+    tasks: Tasks,
+    /// By partition of the internal topic.
+    owners: RwLock<BTreeMap<i32, OwnerHandle<M>>>,
+}
+
+impl<M: Machine> Host<M> {
+    pub fn new(
+        hosted: Hosted<M>,
+        session: Session,
+        view: View,
+        partitions: Partitions,
+        creator: TopicCreator,
+        tasks: Tasks,
+    ) -> Self {
+        let inner = Inner {
+            hosted,
+            session,
+            view,
+            partitions,
+            creator,
+            tasks,
+            owners: RwLock::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub fn clock(&self) -> &Clock {
+        self.inner.session.clock()
+    }
+
+    /// Keeps one owner for each led partition of the internal topic; runs until its task is dropped.
+    pub async fn follow(self) {
+        let mut changes = self.inner.partitions.changes();
+        loop {
+            changes.borrow_and_update();
+            self.reconcile();
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Gives everything up: whoever waits is told to look for another coordinator.
+    pub fn resign(&self) {
+        self.inner.owners.write().clear();
+        self.inner.hosted.coordinators.set(0);
+    }
+
+    /// The owner of an id, to be asked with [`ask`].
+    ///
+    /// # Errors
+    /// The code for clients: there is no topic, another node is the coordinator, or this one is still loading.
+    pub fn owner_of(&self, id: &str) -> Result<mpsc::Sender<Command<M>>, ErrorCode> {
+        let topic = self.topic().ok_or(ErrorCode::CoordinatorNotAvailable)?;
+        let index = partition_of(id, topic.partitions.len());
+        let leader = topic.partitions.get(&index).and_then(|partition| partition.leader);
+        if leader != Some(self.inner.session.node()) {
+            return Err(ErrorCode::NotCoordinator);
+        }
+        let owners = self.inner.owners.read();
+        match owners.get(&index) {
+            Some(owner) if owner.is_loaded() && owner.partition.topic() == topic.info.id => Ok(owner.commands.clone()),
+            _ => Err(ErrorCode::CoordinatorLoadInProgress),
+        }
+    }
+
+    /// The owners of all partitions that this node leads.
+    ///
+    /// # Errors
+    /// COORDINATOR_LOAD_IN_PROGRESS while some are still being read.
+    pub fn all_owners(&self) -> Result<Vec<mpsc::Sender<Command<M>>>, ErrorCode> {
+        let (topic, here) = (self.topic(), Some(self.inner.session.node()));
+        let owners = self.inner.owners.read();
+        let loaded = |owner: &OwnerHandle<M>| owner.is_loaded().then(|| owner.commands.clone());
+        // Also of those that are being opened, or given away: nobody else has what is coordinated there meanwhile.
+        let partitions = topic.iter().flat_map(|topic| &topic.partitions);
+        let led = partitions.filter(|(_, info)| info.leader == here);
+        let found = led.map(|(index, _)| owners.get(index).and_then(loaded));
+        found
+            .map(|owner| owner.ok_or(ErrorCode::CoordinatorLoadInProgress))
+            .collect()
+    }
+
+    /// The node that coordinates `id`, after making the internal topic if there is none.
+    ///
+    /// # Errors
+    /// COORDINATOR_NOT_AVAILABLE while nobody leads the id's partition.
+    pub async fn coordinator_of(&self, id: &str) -> Result<NodeId, ErrorCode> {
+        let topic = self.ensure_topic().await?;
+        let partition = topic.partitions.get(&partition_of(id, topic.partitions.len()));
+        partition
+            .and_then(|partition| partition.leader)
+            .ok_or(ErrorCode::CoordinatorNotAvailable)
+    }
+
+    /// The partition of the internal topic that has `id`, after making the topic if there is none.
+    ///
+    /// # Errors
+    /// COORDINATOR_NOT_AVAILABLE without the topic.
+    pub async fn partition_of(&self, id: &str) -> Result<i32, ErrorCode> {
+        let topic = self.ensure_topic().await?;
+        Ok(partition_of(id, topic.partitions.len()))
+    }
+
+    /// What the internal topic is made as.
+    pub fn new_topic(&self) -> &NewTopic {
+        &self.inner.hosted.topic
+    }
+
+    fn topic(&self) -> Option<Arc<Topic>> {
+        let name = &self.inner.hosted.topic.name;
+        self.inner.view.snapshot().topic_named(name).cloned()
+    }
+
+    async fn ensure_topic(&self) -> Result<Arc<Topic>, ErrorCode> {
+        if let Some(topic) = self.topic() {
+            return Ok(topic);
+        }
+        match self.inner.creator.ensure(self.inner.hosted.topic.clone()).await {
+            Ok(topic) => Ok(topic),
+            Err(error) => {
+                let topic = &self.inner.hosted.topic.name;
+                tracing::info!(%error, topic, "a coordinator's topic isn't there yet");
+                Err(ErrorCode::CoordinatorNotAvailable)
+            }
+        }
+    }
+
+    /// An owner for each open partition, none for any other.
+    fn reconcile(&self) {
+        let topic = self.topic();
+        let open: Vec<Arc<Partition>> = topic
+            .as_ref()
+            .map_or_else(Vec::new, |topic| self.inner.partitions.of_topic(topic.info.id));
+        // What is being given away has another coordinator soon, which must not be contradicted.
+        let open: Vec<_> = open.into_iter().filter(|partition| !partition.is_closing()).collect();
+        let mut owners = self.inner.owners.write();
+        owners.retain(|_, owner| open.iter().any(|partition| Arc::ptr_eq(partition, &owner.partition)));
+        for partition in open {
+            let Some(topic) = &topic else { break };
+            let index = partition.index();
+            owners
+                .entry(index)
+                .or_insert_with(|| self.start_owner(partition, topic));
+        }
+        let count = i64::try_from(owners.len()).unwrap_or(i64::MAX);
+        self.inner.hosted.coordinators.set(count);
+    }
+
+    fn start_owner(&self, partition: Arc<Partition>, topic: &Topic) -> OwnerHandle<M> {
+        let machine = (self.inner.hosted.new_machine)(&partition);
+        let name = format!("owner-{}", partition.index());
+        let max_batch_bytes = topic.settings.max_message_bytes;
+        let (owner, handle) = Owner::new(machine, partition, max_batch_bytes, self.clock().clone());
+        self.inner.tasks.spawn(&name, Policy::LOGGED_ABORT, owner.run());
+        handle
+    }
+}
+
+/// Asks an owner; one whose leadership is over leaves the question unanswered, which is NOT_COORDINATOR.
+pub(crate) async fn ask<M: Machine>(commands: &mpsc::Sender<Command<M>>, id: String, request: M::Request) -> M::Reply {
+    let resigned = M::refused(&request, ErrorCode::NotCoordinator);
+    let (reply, answer) = oneshot::channel();
+    if commands.send(Command { id, request, reply }).await.is_err() {
+        return resigned;
+    }
+    answer.await.unwrap_or(resigned)
+}
+
+/// The partition of the internal topic that has an id: Java's hash of it, made positive as Kafka does.
+fn partition_of(id: &str, partitions: usize) -> i32 {
+    let hash = id
+        .encode_utf16()
+        .fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let positive = if hash == i32::MIN { 0 } else { hash.abs() };
+    let count = i32::try_from(partitions).unwrap_or(i32::MAX).max(1);
+    positive % count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hash is Java's, over UTF-16 units, and its absolute value Kafka's, for which the smallest number is 0.
+    #[test]
+    fn ids_hash_to_kafkas_partitions() {
+        let cases = [
+            ("", 50, 0),
+            ("a", 50, 47),
+            ("console-consumer", 50, 40),
+            // Its hash is i32::MIN.
+            ("polygenelubricants", 50, 0),
+            ("é", 1000, 233),
+            ("\u{1f600}x", 50, 39),
+        ];
+        for (id, partitions, expected) in cases {
+            assert_eq!(partition_of(id, partitions), expected, "{id}");
+        }
+    }
+}

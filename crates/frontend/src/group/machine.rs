@@ -1,0 +1,97 @@
+//! Groups as their owner drives them.
+//!
+//! Owns: records as bytes on both sides of the shard, and its figures. Does not own: any decision (`shard.rs`).
+
+use tailwater_kafka::{CodecError, ErrorCode};
+use tailwater_runtime::clock::Instant;
+
+use super::effects::{Effects, Reply, Request, Write};
+use super::metrics::GroupMetrics;
+use super::record;
+use super::shard::Shard;
+use crate::coordinator::{KeyValue, Machine, Now, Turn, Waiter};
+
+pub(crate) struct GroupMachine {
+    shard: Shard,
+    metrics: GroupMetrics,
+    counted_groups: i64,
+}
+
+impl GroupMachine {
+    pub fn new(shard: Shard, metrics: GroupMetrics) -> Self {
+        Self {
+            shard,
+            metrics,
+            counted_groups: 0,
+        }
+    }
+
+    fn turn(&mut self, effects: Effects) -> Turn<Self> {
+        self.metrics.rebalances.inc_by(effects.rebalances);
+        let groups = i64::try_from(self.shard.len()).unwrap_or(i64::MAX);
+        self.metrics.groups.add(groups - self.counted_groups);
+        self.counted_groups = groups;
+        Turn {
+            replies: effects.replies,
+            writes: effects.writes,
+            jobs: Vec::new(),
+        }
+    }
+}
+
+impl Machine for GroupMachine {
+    type Request = Request;
+    type Reply = Reply;
+    type Write = Write;
+    /// Groups have no jobs.
+    type Event = std::convert::Infallible;
+
+    fn replay(&mut self, key: &[u8], value: Option<&[u8]>, now: Now) -> Result<(), CodecError> {
+        if let Some(record) = record::decode(key, value)? {
+            self.shard.replay(record, now);
+        }
+        Ok(())
+    }
+
+    fn loaded(&mut self, now: Now) -> Turn<Self> {
+        self.shard.loaded(now);
+        self.turn(Effects::default())
+    }
+
+    fn step(&mut self, group: &str, request: Request, waiter: Waiter, now: Now) -> Turn<Self> {
+        let effects = self.shard.step(group, request, waiter, now);
+        self.turn(effects)
+    }
+
+    fn written(&mut self, write: Write, result: Result<(), ErrorCode>, now: Now) -> Turn<Self> {
+        let effects = self.shard.written(write, result, now);
+        self.turn(effects)
+    }
+
+    fn happened(&mut self, event: Self::Event, _now: Now) -> Turn<Self> {
+        match event {}
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        self.shard.next_wake()
+    }
+
+    fn tick(&mut self, now: Now) -> Option<Turn<Self>> {
+        let effects = self.shard.tick(now)?;
+        Some(self.turn(effects))
+    }
+
+    fn encode(write: &Write) -> Result<Vec<KeyValue>, CodecError> {
+        write.records.iter().map(record::encode).collect()
+    }
+
+    fn refused(request: &Request, error: ErrorCode) -> Reply {
+        request.refused(error)
+    }
+}
+
+impl Drop for GroupMachine {
+    fn drop(&mut self) {
+        self.metrics.groups.sub(self.counted_groups);
+    }
+}
