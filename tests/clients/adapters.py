@@ -50,6 +50,9 @@ class ConfluentClient:
     def producer(self, codec: str) -> "ConfluentProducer":
         return ConfluentProducer(self.bootstrap, codec)
 
+    def transactional(self, transactional_id: str, timeout_ms: int) -> "ConfluentTransactions":
+        return ConfluentTransactions(self.bootstrap, transactional_id, timeout_ms)
+
     def assigned(self, topic: str, partitions: list) -> "ConfluentConsumer":
         from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
@@ -117,6 +120,32 @@ class ConfluentProducer:
 
     def close(self) -> None:
         """It closes when it is dropped."""
+
+
+class ConfluentTransactions:
+    def __init__(self, bootstrap: str, transactional_id: str, timeout_ms: int):
+        from confluent_kafka import Producer
+
+        settings = {"bootstrap.servers": bootstrap, "transactional.id": transactional_id, "linger.ms": 0}
+        # Its own timeout for a record must not be above the transaction's.
+        settings |= {"transaction.timeout.ms": timeout_ms, "message.timeout.ms": timeout_ms}
+        self.inner, self.begun = Producer(settings), False
+        self.inner.init_transactions(REQUEST_TIMEOUT_S)
+
+    def write(self, topic: str, partition: int, value: str) -> None:
+        errors = []
+        if not self.begun:
+            self.inner.begin_transaction()
+            self.begun = True
+        self.inner.produce(topic, value=value.encode(), partition=partition, on_delivery=lambda error, _: errors.append(error))
+        left = self.inner.flush(REQUEST_TIMEOUT_S)
+        if left or errors != [None]:
+            raise RuntimeError(f"the record was not delivered: {errors}")
+
+    def end(self, is_commit: bool) -> None:
+        self.begun = False
+        end = self.inner.commit_transaction if is_commit else self.inner.abort_transaction
+        end(REQUEST_TIMEOUT_S)
 
 
 class ConfluentConsumer:

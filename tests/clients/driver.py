@@ -107,7 +107,7 @@ class Member(threading.Thread):
 
 class Driver:
     def __init__(self, client):
-        self.client, self.said, self.members = client, Said(), {}
+        self.client, self.said, self.members, self.transactional = client, Said(), {}, {}
 
     def guarded(self, what: Callable) -> Callable:
         def run(*arguments) -> None:
@@ -149,6 +149,40 @@ class Driver:
         consumer.close()
         self.said("ok read")
 
+    def step(self, command: str, name: str, does: Callable) -> None:
+        try:
+            does()
+            self.said(f"T {name} {command} ok")
+        except Exception as failed:  # whether that is right is judged elsewhere
+            self.said(f"T {name} {command} failed {' '.join(str(failed).split())}")
+
+    def open(self, name: str, transactional_id: str, timeout_ms: str) -> None:
+        def open_it() -> None:
+            self.transactional[name] = self.client.transactional(transactional_id, int(timeout_ms))
+
+        self.step("open", name, open_it)
+
+    def write(self, name: str, topic: str, partition: str, value: str) -> None:
+        self.step("write", name, lambda: self.transactional[name].write(topic, int(partition), value))
+
+    def end(self, name: str, how: str) -> None:
+        self.step("end", name, lambda: self.transactional[name].end(how == "commit"))
+
+    def stable(self, topic: str, partitions: str, last: str) -> None:
+        consumer, left = self.client.assigned(topic, list(range(int(partitions)))), set(range(int(partitions)))
+
+        def take(messages: list) -> None:
+            for partition, _, record in messages:
+                value = record.value.decode()
+                self.said(f"V {partition} {value}")
+                if value == last:
+                    left.discard(partition)
+
+        while left:
+            consumer.poll(take)
+        consumer.close()
+        self.said("ok stable")
+
     def join(self, name: str, topic: str, group: str) -> None:
         member = Member(self.said, name, self.client, topic, group)
         member.run = self.guarded(member.run)
@@ -166,7 +200,8 @@ class Driver:
         for line in sys.stdin:
             command, *arguments = line.split()
             does = self.guarded({"create": self.create, "produce": self.produce, "read": self.read,
-                                 "join": self.join, "leave": self.leave}[command])  # fmt: skip
+                                 "join": self.join, "leave": self.leave, "open": self.open, "write": self.write,
+                                 "end": self.end, "stable": self.stable}[command])  # fmt: skip
             threading.Thread(target=does, args=arguments, daemon=True).start()
 
 

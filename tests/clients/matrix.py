@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+import transactions
 from drivers import Driver, Failed
 from oracle import (
     AS_ASSIGNED,
@@ -49,6 +50,8 @@ class Client(NamedTuple):
     sends_all_nulls: bool = True
     # It reads partitions that it was told of, and not only in a group.
     assigns: bool = True
+    # It has transactions, and a driver that knows them.
+    transacts: bool = False
     # Why it gets a second try, which is told: only for what it was seen to do to Apache Kafka, too.
     stalls: str = ""
 
@@ -58,7 +61,7 @@ def python(name: str, **traits) -> Client:
 
 
 CLIENTS = [
-    python("confluent"),
+    python("confluent", transacts=True),
     python("kafka-python", sends_all_nulls=False, stalls="3.0.12 was seen to stop fetching in a group of Apache Kafka's"),
     python("aiokafka", sends_all_nulls=False),
     Client(
@@ -66,8 +69,9 @@ CLIENTS = [
         ["java", "-Xmx512m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
          "-cp", f"{PREPARED}/java:{PREPARED}/jars/*", "Driver"],  # fmt: skip
         ["java", f"{PREPARED}/java/Driver.class"],
+        transacts=True,
     ),
-    Client("franz-go", [f"{PREPARED}/go/franz"], [f"{PREPARED}/go/franz"]),
+    Client("franz-go", [f"{PREPARED}/go/franz"], [f"{PREPARED}/go/franz"], transacts=True),
     Client("sarama", [f"{PREPARED}/go/sarama"], [f"{PREPARED}/go/sarama"]),
     Client(
         "kafkajs",
@@ -97,7 +101,7 @@ class Trip:
     def __init__(self, client: Client, given, folder: Path, topic: str):
         self.client, self.given, self.folder, self.topic = client, given, folder, topic
         self.oracle = Oracle(client.name, given.seed, client.codecs, client.sends_all_nulls)
-        self.version = ""
+        self.version, self.transactions = "", {}
         self.seconds = 0.0
 
     def run(self) -> "Trip":
@@ -119,6 +123,10 @@ class Trip:
             self.oracle.stage(GROUP, lambda: self.read_in_group(driver, self.given.records))
             self.oracle.stage(COMMITS, self.oracle.judge_commits)
             self.oracle.stage(AS_ASSIGNED, lambda: self.read_with(driver))
+            if self.client.transacts:
+                topic = f"{self.topic}-transactions"
+                driver.do("create", topic, transactions.PARTITIONS, CONFIGS)
+                self.transactions = transactions.run(driver, topic)
             driver.stop()
         except Failed as failed:
             self.oracle.failed(str(failed))
@@ -180,6 +188,8 @@ class Trip:
         features = self.oracle.verdicts()
         if not self.client.assigns and features[AS_ASSIGNED] == "yes":
             del features[AS_ASSIGNED]
+        if self.client.transacts:
+            features |= self.transactions or dict.fromkeys(transactions.FEATURES, "no: not reached")
         return {"version": self.version, "seconds": round(self.seconds, 1), "features": features}
 
 

@@ -22,6 +22,7 @@ import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
+import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Collectors;
@@ -55,6 +56,8 @@ public final class Driver {
 
     private final String bootstrap;
     private final Map<String, Member> members = new ConcurrentHashMap<>();
+    private final Map<String, KafkaProducer<byte[], byte[]>> transactional = new ConcurrentHashMap<>();
+    private final Set<String> inTransaction = ConcurrentHashMap.newKeySet();
 
     private Driver(String bootstrap) {
         this.bootstrap = bootstrap;
@@ -92,7 +95,69 @@ public final class Driver {
                     members.get(words[1]).leaving = true;
                     members.get(words[1]).thread.join();
                 });
+                case "open" -> step(words, () -> transactional.put(words[1], open(words[2], words[3])));
+                case "write" -> step(words, () -> write(words[1], words[2], Integer.parseInt(words[3]), words[4]));
+                case "end" -> step(words, () -> end(words[1], words[2].equals("commit")));
+                case "stable" -> start("stable", () -> stable(words[1], Integer.parseInt(words[2]), words[3]));
                 default -> say("E unknown command " + words[0]);
+            }
+        }
+    }
+
+    /** Says what became of one thing done with a transactional producer; whether that is right is judged elsewhere. */
+    private static void step(String[] words, Work work) {
+        start(null, () -> {
+            String outcome = "ok";
+            try {
+                work.run();
+            } catch (Exception failure) {
+                outcome = "failed " + failure.toString().replaceAll("\\s+", " ");
+            }
+            say("T " + words[1] + " " + words[0] + " " + outcome);
+        });
+    }
+
+    private KafkaProducer<byte[], byte[]> open(String id, String timeoutMs) {
+        KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(
+            properties("transactional.id", id, "transaction.timeout.ms", timeoutMs),
+            new ByteArraySerializer(), new ByteArraySerializer());
+        producer.initTransactions();
+        return producer;
+    }
+
+    private void write(String name, String topic, int partition, String value) throws Exception {
+        if (inTransaction.add(name)) {
+            transactional.get(name).beginTransaction();
+        }
+        byte[] bytes = value.getBytes(StandardCharsets.UTF_8);
+        transactional.get(name).send(new ProducerRecord<>(topic, partition, null, bytes)).get();
+    }
+
+    private void end(String name, boolean commit) {
+        inTransaction.remove(name);
+        if (commit) {
+            transactional.get(name).commitTransaction();
+        } else {
+            transactional.get(name).abortTransaction();
+        }
+    }
+
+    private void stable(String topic, int partitions, String last) {
+        List<TopicPartition> left = new ArrayList<>();
+        for (int partition = 0; partition < partitions; partition++) {
+            left.add(new TopicPartition(topic, partition));
+        }
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer("isolation.level", "read_committed")) {
+            consumer.assign(List.copyOf(left));
+            consumer.seekToBeginning(List.copyOf(left));
+            while (!left.isEmpty()) {
+                for (ConsumerRecord<byte[], byte[]> record : consumer.poll(POLL)) {
+                    String value = new String(record.value(), StandardCharsets.UTF_8);
+                    say("V " + record.partition() + " " + value);
+                    if (value.equals(last)) {
+                        left.remove(new TopicPartition(topic, record.partition()));
+                    }
+                }
             }
         }
     }

@@ -169,6 +169,64 @@ func (c *client) Read(topic string, ends map[int32]int64, take func(wire.Seen)) 
 	return nil
 }
 
+type transactions struct {
+	producer *kgo.Client
+	begun    bool
+}
+
+func (c *client) Open(id string, timeoutMs int) (wire.Transactions, error) {
+	producer, err := c.connect(kgo.TransactionalID(id), kgo.TransactionTimeout(time.Duration(timeoutMs)*time.Millisecond),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		return nil, err
+	}
+	// It asks for its id by itself, and at once if it is asked for it.
+	_, _, err = producer.ProducerID(context.Background())
+	return &transactions{producer: producer}, err
+}
+
+func (t *transactions) Write(topic string, partition int32, value []byte) error {
+	if !t.begun {
+		if err := t.producer.BeginTransaction(); err != nil {
+			return err
+		}
+		t.begun = true
+	}
+	record := &kgo.Record{Topic: topic, Partition: partition, Value: value}
+	return t.producer.ProduceSync(context.Background(), record).FirstErr()
+}
+
+func (t *transactions) End(commit bool) error {
+	t.begun = false
+	return t.producer.EndTransaction(context.Background(), kgo.TransactionEndTry(commit))
+}
+
+func (c *client) Stable(topic string, partitions int32, take func(int32, []byte) bool) error {
+	offsets := map[int32]kgo.Offset{}
+	for partition := range partitions {
+		offsets[partition] = kgo.NewOffset().AtStart()
+	}
+	consumer, err := c.connect(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: offsets}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	if err != nil {
+		return err
+	}
+	defer consumer.Close()
+	for {
+		records, err := polled(consumer)
+		if err != nil {
+			return err
+		}
+		enough := false
+		for _, record := range records {
+			enough = take(record.Partition, record.Value)
+		}
+		if enough {
+			return nil
+		}
+	}
+}
+
 func (c *client) Join(member *wire.Member, topic, group string, leave <-chan struct{}) error {
 	told := func(tell func([]int32)) func(context.Context, *kgo.Client, map[string][]int32) {
 		return func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) { tell(partitions[topic]) }

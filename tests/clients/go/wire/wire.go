@@ -55,6 +55,21 @@ type Client interface {
 	Join(member *Member, topic, group string, leave <-chan struct{}) error
 }
 
+// Transactor is a Client that has transactions, too.
+type Transactor interface {
+	// Open makes a producer and has it initialised.
+	Open(id string, timeoutMs int) (Transactions, error)
+	// Stable hands over what is committed, until take answers that it has seen enough.
+	Stable(topic string, partitions int32, take func(partition int32, value []byte) bool) error
+}
+
+// Transactions of one producer.
+type Transactions interface {
+	// Write sends a record and waits for it; it begins a transaction if need be.
+	Write(topic string, partition int32, value []byte) error
+	End(commit bool) error
+}
+
 // Seen is a record that was read.
 type Seen struct {
 	Partition   int32
@@ -229,6 +244,7 @@ func Serve(connect func(bootstrap string) (Client, error)) {
 	}
 	say("ready %s", client.Version())
 	members := map[string]*joined{}
+	transactions := &opened{byName: map[string]Transactions{}}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		words := strings.Fields(lines.Text())
@@ -264,10 +280,76 @@ func Serve(connect func(bootstrap string) (Client, error)) {
 				<-its.left
 				return nil
 			})
+		case "open", "write", "end":
+			go transactions.step(client, words)
+		case "stable":
+			go guarded("stable", func() error { return stable(client, words[1], words[2], words[3]) })
 		default:
 			say("E unknown command %s", words[0])
 		}
 	}
+}
+
+// opened are the transactional producers by the names that they were told.
+type opened struct {
+	mutex  sync.Mutex
+	byName map[string]Transactions
+}
+
+// step does one thing with a producer and says what became of it; whether that is right is judged elsewhere.
+func (o *opened) step(client Client, words []string) {
+	if err := o.do(client, words); err != nil {
+		say("T %s %s failed %s", words[1], words[0], oneLine(err))
+		return
+	}
+	say("T %s %s ok", words[1], words[0])
+}
+
+func (o *opened) do(client Client, words []string) error {
+	transactor, ok := client.(Transactor)
+	if !ok {
+		return errors.New("this client has no transactions")
+	}
+	if words[0] == "open" {
+		timeout, err := strconv.Atoi(words[3])
+		if err != nil {
+			return err
+		}
+		made, err := transactor.Open(words[2], timeout)
+		if err == nil {
+			o.mutex.Lock()
+			o.byName[words[1]] = made
+			o.mutex.Unlock()
+		}
+		return err
+	}
+	o.mutex.Lock()
+	its := o.byName[words[1]]
+	o.mutex.Unlock()
+	if words[0] == "end" {
+		return its.End(words[2] == "commit")
+	}
+	partition, err := strconv.Atoi(words[3])
+	return errors.Join(err, its.Write(words[2], int32(partition), []byte(words[4])))
+}
+
+func stable(client Client, topic, count, last string) error {
+	transactor, ok := client.(Transactor)
+	if !ok {
+		return errors.New("this client has no transactions")
+	}
+	partitions, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	done := map[int32]bool{}
+	return transactor.Stable(topic, int32(partitions), func(partition int32, value []byte) bool {
+		say("V %d %s", partition, value)
+		if string(value) == last {
+			done[partition] = true
+		}
+		return len(done) == partitions
+	})
 }
 
 func guarded(what string, do func() error) {

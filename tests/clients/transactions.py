@@ -1,0 +1,111 @@
+"""What a client's transactions have to do, step by step, and the verdict on each.
+
+Owns: the steps and what a reader of committed records must see of them. Knows no client. A failed step names the feature
+that it shows; what comes after it isn't judged.
+"""
+
+import time
+
+from drivers import Driver, Failed
+
+COMMIT = "transactions: commit"
+ABORT = "transactions: abort"
+FENCE = "transactions: a zombie is fenced"
+TIMEOUT = "transactions: abort on timeout"
+FEATURES = (COMMIT, ABORT, FENCE, TIMEOUT)
+
+PARTITIONS = 2
+LAST = "last"
+LONG_MS = 60_000
+# Kafka looks every 10 s for what has run too long.
+SHORT_MS = 1_000
+
+
+class Steps:
+    def __init__(self, driver: Driver, topic: str):
+        self.driver, self.topic = driver, topic
+        self.outcomes, self.values = {}, {partition: [] for partition in range(PARTITIONS)}
+        driver.listener = self.heard
+
+    def heard(self, event: str, words: list) -> None:
+        if event == "T":
+            self.outcomes[(words[0], words[1])] = " ".join(words[2:])
+        elif event == "V":
+            self.values[int(words[0])].append(words[1])
+
+    def step(self, command: str, name: str, *more) -> str:
+        self.outcomes.pop((name, command), None)
+        self.driver.tell(command, name, *more)
+        self.driver.wait(f"{command} {name}", lambda: (name, command) in self.outcomes, lambda: 0)
+        return self.outcomes[(name, command)]
+
+    def succeeds(self, command: str, name: str, *more) -> None:
+        outcome = self.step(command, name, *more)
+        if outcome != "ok":
+            raise Failed(f"{command} {name} {more}: {outcome}")
+
+    def fails(self, command: str, name: str, *more) -> None:
+        outcome = self.step(command, name, *more)
+        if not outcome.startswith("failed"):
+            raise Failed(f"{command} {name} {more} succeeded")
+
+    def write(self, name: str, *values: str) -> None:
+        """The first value to the first partition, the second to the second; an empty one: nothing."""
+        for partition, value in enumerate(values):
+            if value:
+                self.succeeds("write", name, self.topic, partition, value)
+
+    def sees(self, *expected: list) -> None:
+        self.driver.do("stable", self.topic, PARTITIONS, LAST)
+        for partition, values in enumerate(expected):
+            if self.values[partition] != [*values, LAST]:
+                raise Failed(f"partition {partition} has {self.values[partition]}, expected {[*values, LAST]}")
+
+
+def commits(steps: Steps) -> None:
+    steps.succeeds("open", "a", steps.topic, LONG_MS)
+    for round in range(3):
+        steps.write("a", f"a{round}", f"b{round}")
+        steps.succeeds("end", "a", "commit")
+
+
+def aborts(steps: Steps) -> None:
+    steps.write("a", "aborted", "aborted")
+    steps.succeeds("end", "a", "abort")
+    steps.write("a", "c")
+    steps.succeeds("end", "a", "commit")
+
+
+def fences(steps: Steps) -> None:
+    """The one before is refused, and what it had begun is aborted."""
+    steps.write("a", "zombie", "zombie")
+    steps.succeeds("open", "b", steps.topic, LONG_MS)
+    steps.write("b", "d", "d")
+    steps.fails("end", "a", "commit")
+    steps.succeeds("end", "b", "commit")
+
+
+def times_out(steps: Steps) -> None:
+    """Nobody waits for what has run too long, and it can't be committed any more."""
+    steps.succeeds("open", "t", f"{steps.topic}-short", SHORT_MS)
+    steps.write("t", "late", "late")
+    time.sleep(SHORT_MS / 1000)
+    steps.write("b", LAST, LAST)
+    steps.succeeds("end", "b", "commit")
+    # Ends only when the late one is decided.
+    steps.sees(["a0", "a1", "a2", "c", "d"], ["b0", "b1", "b2", "d"])
+    steps.fails("end", "t", "commit")
+
+
+def run(driver: Driver, topic: str) -> dict:
+    """The verdicts by feature."""
+    verdicts = {}
+    steps = Steps(driver, topic)
+    for feature, show in zip(FEATURES, (commits, aborts, fences, times_out)):
+        try:
+            show(steps)
+            verdicts[feature] = "yes"
+        except Failed as failed:
+            verdicts[feature] = f"no: {failed}"
+            break
+    return {feature: verdicts.get(feature, "no: not reached") for feature in FEATURES}
