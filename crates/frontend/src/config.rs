@@ -18,6 +18,7 @@ pub struct Config {
     pub listeners: BTreeMap<String, ListenerConfig>,
     pub topics: TopicsConfig,
     pub groups: GroupsConfig,
+    pub transactions: TransactionsConfig,
     pub journal: JournalConfig,
     pub cache: CacheConfig,
     pub produce: ProduceConfig,
@@ -143,6 +144,28 @@ impl Default for GroupsConfig {
             initial_rebalance_delay: Millis::seconds(3),
             max_size: i32::MAX as usize,
             offset_metadata_max_chars: 4096,
+        }
+    }
+}
+
+/// What transactional producers may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TransactionsConfig {
+    /// Partitions of `__transaction_state` when it is made (Kafka's `transaction.state.log.num.partitions`).
+    pub state_topic_partitions: i32,
+    /// The longest that a producer may let a transaction run before it is aborted (Kafka's `transaction.max.timeout.ms`).
+    pub max_timeout: Millis,
+    /// How long a transactional id is remembered that nobody uses (Kafka's `transactional.id.expiration.ms`).
+    pub id_expiration: Millis,
+}
+
+impl Default for TransactionsConfig {
+    fn default() -> Self {
+        Self {
+            state_topic_partitions: 50,
+            max_timeout: Millis::seconds(900),
+            id_expiration: Millis::seconds(7 * 24 * 3600),
         }
     }
 }
@@ -296,6 +319,27 @@ impl GroupsConfig {
     }
 }
 
+impl TransactionsConfig {
+    fn validate(&self) -> Result<(), String> {
+        if self.state_topic_partitions < 1 {
+            let partitions = self.state_topic_partitions;
+            return Err(format!(
+                "frontend.transactions.state_topic_partitions is {partitions}, at least 1 is needed"
+            ));
+        }
+        if self.max_timeout < Millis(1) || self.max_timeout > Millis(i32::MAX as u64) {
+            let timeout = self.max_timeout;
+            return Err(format!(
+                "frontend.transactions.max_timeout is {timeout}, 1ms to 24 days are possible"
+            ));
+        }
+        if self.id_expiration < Millis(1) {
+            return Err("frontend.transactions.id_expiration is 0: no transactional id could be used".to_owned());
+        }
+        Ok(())
+    }
+}
+
 impl Config {
     /// # Errors
     /// The first setting that can't work, and why.
@@ -310,6 +354,7 @@ impl Config {
         self.server.validate()?;
         self.topics.validate()?;
         self.groups.validate()?;
+        self.transactions.validate()?;
         at_least(
             "frontend.journal.entry_bytes",
             self.journal.entry_bytes,
@@ -381,5 +426,7 @@ mod tests {
         assert!(refused(|config| config.topics.partitions = 0).contains("frontend.topics.partitions"));
         assert!(refused(|config| config.groups.min_session_timeout = Millis::seconds(9999)).contains("session"));
         assert!(refused(|config| config.groups.max_size = 0).contains("frontend.groups.max_size"));
+        assert!(refused(|config| config.transactions.max_timeout = Millis(0)).contains("max_timeout"));
+        assert!(refused(|config| config.transactions.id_expiration = Millis(0)).contains("id_expiration"));
     }
 }

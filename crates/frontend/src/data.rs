@@ -84,6 +84,7 @@ impl Data {
             clock: runtime.clock.clone(),
             tasks: runtime.tasks.clone(),
             metrics: requests.clone(),
+            transactions: None,
         };
         let fetch = FetchServices {
             view: view.clone(),

@@ -23,8 +23,6 @@ pub(crate) fn of_refusal(refusal: &Refusal) -> ErrorCode {
         Refusal::Records(faults) if faults.about_time => ErrorCode::InvalidTimestamp,
         Refusal::Records(_) => ErrorCode::InvalidRecord,
         Refusal::Batch(_) | Refusal::Record(_) | Refusal::Decompress(_) | Refusal::Empty => ErrorCode::InvalidRecord,
-        // Until there are transactions, nobody can be in one.
-        Refusal::Transactional => ErrorCode::InvalidTxnState,
     }
 }
 

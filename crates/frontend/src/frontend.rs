@@ -93,6 +93,11 @@ impl Frontend {
         addresses.map(|(name, address)| (name.as_str(), *address))
     }
 
+    /// What other frontends may ask of this one.
+    pub fn port(&self) -> Arc<dyn tailwater_rpc::frontend::Frontend> {
+        self.protocol.port()
+    }
+
     /// Waits until the journal is open, and every partition assigned to this node at start is open or has failed to open
     /// once. Cancellation-safe.
     pub async fn ready(&self) {

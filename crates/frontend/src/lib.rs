@@ -25,11 +25,12 @@ mod server;
 mod session;
 #[cfg(test)]
 pub(crate) mod testing;
+mod txn;
 mod view;
 
 pub use config::{
     CacheConfig, Config, FetchConfig, GroupsConfig, JournalConfig, NodeConfig, ProduceConfig, ServerConfig,
-    TopicsConfig,
+    TopicsConfig, TransactionsConfig,
 };
 pub use frontend::{Error, Frontend, start};
 pub use listeners::ListenerConfig;

@@ -16,6 +16,7 @@ use crate::group::Groups;
 use crate::listeners::ListenerName;
 use crate::metadata::TopicCreator;
 use crate::server::{Handlers, Listeners, ServerMetrics};
+use crate::txn::{MarkerWriter, Peers, Port, Transactions};
 
 /// Listening addresses that are taken, and what clients are told of them. Nobody is served yet.
 pub(crate) struct Bound {
@@ -27,6 +28,8 @@ pub(crate) struct Bound {
 pub(crate) struct Protocol {
     listeners: Listeners,
     groups: Groups,
+    transactions: Transactions,
+    port: Arc<Port>,
 }
 
 /// Takes the listening addresses, before the controller is told of them. What clients are told is not looked up: names may
@@ -82,11 +85,37 @@ impl Protocol {
         runtime
             .tasks
             .spawn("groups", Policy::FATAL_ABORT, groups.clone().follow());
+        let markers = MarkerWriter::new(data.partitions.clone(), runtime.clock.clone());
+        let transactions = Transactions::new(
+            data.config.transactions.clone(),
+            data.session.clone(),
+            data.view.clone(),
+            data.partitions.clone(),
+            creator.clone(),
+            Peers::new(data.session.clone(), markers.clone(), None),
+            runtime,
+        );
+        let port = Arc::new(Port::new(data.view.clone(), transactions.clone(), markers.clone()));
+        runtime
+            .tasks
+            .spawn("transactions", Policy::FATAL_ABORT, transactions.clone().follow());
         let metrics = ServerMetrics::new(&runtime.metrics);
-        let handlers = Arc::new(Handlers::new(data, groups.clone(), creator, metrics.clone()));
+        let handlers = Arc::new(Handlers::new(
+            data,
+            groups.clone(),
+            transactions.clone(),
+            markers,
+            creator,
+            metrics.clone(),
+        ));
         let (server, fenced) = (data.config.server.clone(), data.session.fenced().clone());
         let listeners = Listeners::start(bound.sockets, server, handlers, metrics, fenced, runtime)?;
-        Ok(Self { listeners, groups })
+        Ok(Self {
+            listeners,
+            groups,
+            transactions,
+            port,
+        })
     }
 
     /// Where it listens: each listener's name and address, the first listener's first.
@@ -94,10 +123,16 @@ impl Protocol {
         self.listeners.addresses()
     }
 
+    /// This frontend, for others.
+    pub fn port(&self) -> Arc<Port> {
+        self.port.clone()
+    }
+
     /// Stops intake: nobody is accepted any more, members that wait are told to look for another coordinator, and what
     /// has begun is answered.
     pub async fn shutdown(&self) {
         self.groups.resign();
+        self.transactions.resign();
         self.listeners.shutdown().await;
     }
 }

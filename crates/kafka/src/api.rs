@@ -127,6 +127,10 @@ apis! {
     // Version 6 is not stable in Kafka 4.3, so Kafka doesn't advertise it either.
     22 InitProducerId(InitProducerIdRequest) advertised 0..=5,
     23 OffsetForLeaderEpoch(OffsetForLeaderEpochRequest),
+    24 AddPartitionsToTxn(AddPartitionsToTxnRequest),
+    25 AddOffsetsToTxn(AddOffsetsToTxnRequest),
+    26 EndTxn(EndTxnRequest),
+    27 WriteTxnMarkers(WriteTxnMarkersRequest),
     32 DescribeConfigs(DescribeConfigsRequest),
     33 AlterConfigs(AlterConfigsRequest),
     35 DescribeLogDirs(DescribeLogDirsRequest),
@@ -141,17 +145,13 @@ apis! {
     57 UpdateFeatures(UpdateFeaturesRequest),
     60 DescribeCluster(DescribeClusterRequest),
     61 DescribeProducers(DescribeProducersRequest),
+    65 DescribeTransactions(DescribeTransactionsRequest),
+    66 ListTransactions(ListTransactionsRequest),
     74 ListConfigResources(ListConfigResourcesRequest),
     75 DescribeTopicPartitions(DescribeTopicPartitionsRequest),
 
     unserved:
-    24 AddPartitionsToTxn(AddPartitionsToTxnRequest),
-    25 AddOffsetsToTxn(AddOffsetsToTxnRequest),
-    26 EndTxn(EndTxnRequest),
-    27 WriteTxnMarkers(WriteTxnMarkersRequest),
     28 TxnOffsetCommit(TxnOffsetCommitRequest),
-    65 DescribeTransactions(DescribeTransactionsRequest),
-    66 ListTransactions(ListTransactionsRequest),
     68 ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
     69 ConsumerGroupDescribe(ConsumerGroupDescribeRequest),
 }

@@ -89,6 +89,11 @@ const OTHERS: &[BrokerSetting] = &[
     fixed("offsets.topic.replication.factor", Some("3"), Values::Short,
         "Replicas of the groups' topic; partitions have one, and copies are the WAL's."),
     fixed("socket.request.max.bytes", Some("104857600"), COUNT, "The largest request."),
+    fixed("transaction.max.timeout.ms", Some("900000"), COUNT, "The longest that a transaction may be asked to run."),
+    fixed("transaction.state.log.num.partitions", Some("50"), COUNT,
+        "Partitions of the transactions' topic when it is made."),
+    fixed("transactional.id.expiration.ms", Some("604800000"), COUNT,
+        "How long a transactional id is remembered that nobody uses."),
 ];
 
 /// All of them, by name.
@@ -113,6 +118,7 @@ pub(crate) struct FixedSettings(BTreeMap<&'static str, String>);
 impl FixedSettings {
     pub fn of(config: &Config, node: NodeId) -> Self {
         let (server, groups, topics) = (&config.server, &config.groups, &config.topics);
+        let transactions = &config.transactions;
         let listeners = config.all_listeners().unwrap_or_default();
         let list = |address: fn(&Listening<'_>) -> String| {
             let each = listeners.iter().map(|one| format!("{}://{}", one.name, address(one)));
@@ -161,6 +167,15 @@ impl FixedSettings {
             ),
             ("offsets.topic.replication.factor", "1".to_owned()),
             ("socket.request.max.bytes", server.max_request.0.to_string()),
+            ("transaction.max.timeout.ms", transactions.max_timeout.0.to_string()),
+            (
+                "transaction.state.log.num.partitions",
+                transactions.state_topic_partitions.to_string(),
+            ),
+            (
+                "transactional.id.expiration.ms",
+                transactions.id_expiration.0.to_string(),
+            ),
         ];
         let known = all();
         let differs = |(name, value): &(&str, String)| {

@@ -1,23 +1,33 @@
 //! Features of the cluster (KIP-584): which there are, and at which level (UpdateFeatures, ApiVersions).
 //!
-//! Owns: the table of what is supported. Each feature has one level, the one that is served: nothing can be switched, so
-//! whatever else is asked for is refused as Kafka refuses what it doesn't support. `metadata.version` stands for the
-//! release whose APIs are served, which tools show and ask for.
+//! Owns: the table of what is supported. Each feature is at one level, the highest: nothing can be switched, so whatever
+//! else is asked for is refused as Kafka refuses what it doesn't support. `metadata.version` stands for the release whose
+//! APIs are served, which tools show and ask for; `transaction.version` tells producers that each end of a transaction may
+//! give them a new epoch (KIP-890). Those that don't know of it are served as ever.
 
 use tailwater_kafka::messages::*;
 use tailwater_kafka::{ErrorCode, Str};
 
-/// A feature and its only level.
+/// A feature, the levels that are understood, and the one that is in force.
 struct Feature {
     name: &'static str,
+    lowest: i16,
     level: i16,
 }
 
 /// `metadata.version` 30 is Apache Kafka 4.3.
-const FEATURES: &[Feature] = &[Feature {
-    name: "metadata.version",
-    level: 30,
-}];
+const FEATURES: &[Feature] = &[
+    Feature {
+        name: "metadata.version",
+        lowest: 30,
+        level: 30,
+    },
+    Feature {
+        name: "transaction.version",
+        lowest: 0,
+        level: 2,
+    },
+];
 
 /// Levels never change, so all nodes have the same epoch of them.
 pub(crate) const FEATURES_EPOCH: i64 = 0;
@@ -32,7 +42,7 @@ const FIRST_TYPED_VERSION: i16 = 1;
 pub(crate) fn supported_features() -> Vec<SupportedFeature> {
     let show = |feature: &Feature| SupportedFeature {
         name: Str::from_static(feature.name),
-        min_version: feature.level,
+        min_version: feature.lowest,
         max_version: feature.level,
     };
     FEATURES.iter().map(show).collect()
@@ -104,6 +114,7 @@ mod tests {
             update_features(version, &request)
         };
         assert_eq!(ask(2, "metadata.version", 30, 1), UpdateFeaturesResponse::default());
+        assert_eq!(ask(2, "transaction.version", 2, 1), UpdateFeaturesResponse::default());
         let refused = [
             ("metadata.version", 29, 1, "The controller only supports versions 30-30"),
             ("metadata.version", 29, 3, "The controller only supports versions 30-30"),
@@ -114,6 +125,7 @@ mod tests {
                 9,
                 "The controller does not support the given upgrade type.",
             ),
+            ("transaction.version", 1, 2, "The controller only supports versions 2-2"),
             ("foo", 1, 1, "The controller does not support this feature."),
         ];
         for (feature, level, upgrade_type, why) in refused {
@@ -142,6 +154,6 @@ mod tests {
                 )
             })
             .collect();
-        assert_eq!(levels, [(30, 30, 30)]);
+        assert_eq!(levels, [(30, 30, 30), (0, 2, 2)]);
     }
 }

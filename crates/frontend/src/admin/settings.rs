@@ -23,6 +23,7 @@ pub(crate) const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
 pub(crate) const TIMESTAMP_AFTER_MAX_MS: &str = "message.timestamp.after.max.ms";
 pub(crate) const TIMESTAMP_BEFORE_MAX_MS: &str = "message.timestamp.before.max.ms";
 pub(crate) const SEGMENT_BYTES: &str = "segment.bytes";
+pub(crate) const UNCLEAN_LEADER_ELECTION: &str = "unclean.leader.election.enable";
 const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
 const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
 
@@ -158,7 +159,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Kept and shown; objects have the compactor's ages."),
     setting("segment.ms", "604800000", long(1), from_unset("log.roll.ms"),
         "Kept and shown; objects have the compactor's ages."),
-    setting("unclean.leader.election.enable", "false", Values::Bool, from("unclean.leader.election.enable"),
+    setting(UNCLEAN_LEADER_ELECTION, "false", Values::Bool, from(UNCLEAN_LEADER_ELECTION),
         "Kept and shown; a leader never lacks an acknowledged record."),
 ];
 

@@ -1,17 +1,13 @@
-//! FindCoordinator: which node answers for a group.
+//! FindCoordinator: which node answers for a group, or a transactional id.
 //!
-//! Owns: what is said of the coordinators there are none of. A transactional producer must fail at once and be told
-//! why; the one error that both the Java client and librdkafka take for final here is
-//! TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
+//! Owns: what is said of the coordinators there are none of.
 
 use tailwater_kafka::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use tailwater_kafka::{ErrorCode, Str};
 
 use super::brokers::{NO_BROKER, broker_id, endpoint};
-use crate::group::Groups;
 use crate::listeners::ListenerName;
 use crate::server::{Handlers, RequestContext};
-use crate::view::View;
 
 /// From here on one request asks for several (KIP-699).
 const FIRST_BATCHED_VERSION: i16 = 4;
@@ -23,18 +19,18 @@ pub(crate) async fn find_coordinator(
     context: &RequestContext,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let (groups, view, listener) = (handlers.groups(), handlers.view(), &context.listener);
+    let listener = &context.listener;
     if context.version >= FIRST_BATCHED_VERSION {
         let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
         for key in request.coordinator_keys {
-            coordinators.push(find(groups, view, listener, request.key_type, key).await);
+            coordinators.push(find(handlers, listener, request.key_type, key).await);
         }
         return FindCoordinatorResponse {
             coordinators,
             ..Default::default()
         };
     }
-    let found = find(groups, view, listener, request.key_type, request.key).await;
+    let found = find(handlers, listener, request.key_type, request.key).await;
     FindCoordinatorResponse {
         error_code: found.error_code,
         error_message: found.error_message,
@@ -45,16 +41,10 @@ pub(crate) async fn find_coordinator(
     }
 }
 
-async fn find(groups: &Groups, view: &View, listener: &ListenerName, key_type: i8, key: Str) -> Coordinator {
-    match key_type {
-        GROUP => {}
-        TRANSACTION => {
-            let (error, why) = (
-                ErrorCode::TransactionalIdAuthorizationFailed,
-                "Transactions are not supported yet.",
-            );
-            return none(key, error, why);
-        }
+async fn find(handlers: &Handlers, listener: &ListenerName, key_type: i8, key: Str) -> Coordinator {
+    let found = match key_type {
+        GROUP => handlers.groups().coordinator_of(&key).await,
+        TRANSACTION => handlers.transactions().coordinator_of(&key).await,
         _ => {
             return none(
                 key,
@@ -62,12 +52,12 @@ async fn find(groups: &Groups, view: &View, listener: &ListenerName, key_type: i
                 "There are no coordinators of that type.",
             );
         }
-    }
-    let node = match groups.coordinator_of(&key).await {
+    };
+    let node = match found {
         Ok(node) => node,
         Err(error) => return none(key, error, "The coordinator is not available."),
     };
-    match endpoint(&view.snapshot(), node, listener) {
+    match endpoint(&handlers.view().snapshot(), node, listener) {
         Some(address) => Coordinator {
             key,
             node_id: broker_id(node),

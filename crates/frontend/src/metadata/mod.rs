@@ -18,5 +18,5 @@ pub(crate) use create::TopicCreator;
 pub(crate) use describe_topics::describe_topic_partitions;
 pub(crate) use leader_epochs::offset_for_leader_epoch;
 pub(crate) use list_offsets::list_offsets;
-pub(crate) use producer_ids::{ProducerIdPool, init_producer_id};
+pub(crate) use producer_ids::ProducerIdPool;
 pub(crate) use topics::{AutoCreate, metadata};

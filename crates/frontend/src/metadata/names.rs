@@ -5,8 +5,11 @@ use crate::view::Snapshot;
 /// Where consumer groups keep what they commit.
 pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
+/// Where transaction coordinators keep what they decide.
+pub(crate) const TRANSACTION_STATE: &str = "__transaction_state";
+
 /// What Kafka's brokers keep for themselves.
-const INTERNAL: &[&str] = &[CONSUMER_OFFSETS, "__transaction_state", "__share_group_state"];
+const INTERNAL: &[&str] = &[CONSUMER_OFFSETS, TRANSACTION_STATE, "__share_group_state"];
 
 const MAX_CHARS: usize = 249;
 

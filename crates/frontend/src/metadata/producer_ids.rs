@@ -1,15 +1,12 @@
-//! InitProducerId: identities for idempotent producers, out of blocks that the controller gives.
+//! Identities for idempotent and transactional producers, out of blocks that the controller gives.
 //!
 //! Owns: the block this node is using. Does not own: that no two nodes have the same (the controller), sequences.
 
 use parking_lot::Mutex;
-use tailwater_kafka::ErrorCode;
-use tailwater_kafka::messages::{InitProducerIdRequest, InitProducerIdResponse};
 use tailwater_rpc::Error;
 use tailwater_rpc::controller::ProducerIds;
 use tokio::sync::Semaphore;
 
-use crate::error_codes;
 use crate::session::Session;
 
 /// Producer ids to give out.
@@ -33,7 +30,7 @@ impl ProducerIdPool {
     ///
     /// # Errors
     /// The controller's, when a new block is due.
-    async fn next(&self) -> Result<i64, Error> {
+    pub async fn next(&self) -> Result<i64, Error> {
         loop {
             if let Some(id) = self.take() {
                 return Ok(id);
@@ -63,34 +60,5 @@ impl ProducerIdPool {
             count: block.count - 1,
         };
         Some(id)
-    }
-}
-
-pub(crate) async fn init_producer_id(pool: &ProducerIdPool, request: InitProducerIdRequest) -> InitProducerIdResponse {
-    let refused = |error_code| InitProducerIdResponse {
-        error_code,
-        producer_epoch: -1,
-        ..Default::default()
-    };
-    // A producer that has an id says so with its epoch (KIP-360). Without a transactional id it gets a new one anyway.
-    if (request.producer_id == -1) != (request.producer_epoch == -1) {
-        return refused(ErrorCode::InvalidRequest);
-    }
-    match request.transactional_id.as_deref() {
-        Some("") => return refused(ErrorCode::InvalidRequest),
-        // Final for the Java client and for librdkafka; see `coordinators.rs`.
-        Some(_) => return refused(ErrorCode::TransactionalIdAuthorizationFailed),
-        None => {}
-    }
-    match pool.next().await {
-        Ok(producer_id) => InitProducerIdResponse {
-            producer_id,
-            producer_epoch: 0,
-            ..Default::default()
-        },
-        Err(error) => {
-            tracing::info!(%error, "no producer id for now");
-            refused(error_codes::of_producer_ids(&error))
-        }
     }
 }

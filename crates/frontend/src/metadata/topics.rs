@@ -34,7 +34,8 @@ pub(super) const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 pub(crate) struct AutoCreate {
     pub creator: TopicCreator,
     /// The groups' topic, which is made in its own way.
-    pub offsets_topic: NewTopic,
+    /// What the internal topics are made as.
+    pub internal: Vec<NewTopic>,
 }
 
 pub(crate) async fn metadata(
@@ -150,8 +151,9 @@ async fn auto_create(
     partitions: i32,
 ) -> MetadataResponseTopic {
     let (auto, view) = (handlers.auto_create(), handlers.view());
-    let new = if *name == *names::CONSUMER_OFFSETS {
-        auto.offsets_topic.clone()
+    let internal = auto.internal.iter().find(|topic| *name == *topic.name);
+    let new = if let Some(internal) = internal {
+        internal.clone()
     } else if names::is_internal(&name) {
         return refused(Some(name), Uuid::nil(), ErrorCode::UnknownTopicOrPartition);
     } else if names::collision(&name, &view.snapshot()).is_some() {

@@ -23,7 +23,6 @@ impl Partition {
     ///
     /// # Errors
     /// [`AppendError`], before anything has happened.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no coordinator is there to send any yet"))]
     pub async fn write_marker(
         self: &Arc<Self>,
         sent: TransactionMarker,
@@ -59,7 +58,6 @@ impl Partition {
     /// Begins to find out whether this partition is in the transaction of a producer that has sent `batch` (KIP-890): what
     /// it answers is what the batch must be appended with. `epoch_per_transaction`: whether the producer gets a new epoch
     /// at each end, as in transactions of version 2.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no coordinator is there to be asked yet"))]
     pub fn begin_verification(&self, batch: &BatchHeader, epoch_per_transaction: bool) -> Verification {
         let state = &mut *self.state.lock();
         state.verifications.begin(&state.log, batch, epoch_per_transaction)

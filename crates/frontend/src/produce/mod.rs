@@ -36,7 +36,10 @@ use crate::listeners::ListenerName;
 use crate::metadata::brokers;
 use crate::metrics::RequestMetrics;
 use crate::partition::{Append, AppendError, Appended, Missing, Partition, Partitions};
+use crate::txn::Transactions;
 use crate::view::{Snapshot, Topic, View};
+
+use transactional::Verified;
 
 pub(crate) use decompress::decompress;
 #[cfg(test)]
@@ -59,6 +62,8 @@ pub struct ProduceHandler {
     pub clock: Clock,
     pub tasks: Tasks,
     pub metrics: RequestMetrics,
+    /// Whom producers' transactions are coordinated by; until it is set, nobody is in one.
+    pub transactions: Option<Transactions>,
 }
 
 /// What the client is to be told.
@@ -105,7 +110,8 @@ enum Failure {
 impl ProduceHandler {
     /// Appends the request's batches, in its order. The client came through `listener`; `frame_bytes` is the memory that the request's buffer keeps alive.
     ///
-    /// Waits only for the WAL's credit, up to the request's own timeout. If the future is dropped, each batch was appended
+    /// Waits only for the WAL's credit, and for the coordinator of a transaction that begins here, up to the request's own
+    /// timeout. If the future is dropped, each batch was appended
     /// whole or not at all.
     pub async fn append(
         &self,
@@ -122,13 +128,15 @@ impl ProduceHandler {
             .filter_map(|data| data.records.as_ref())
             .map(BytesMut::len)
             .sum();
+        let verified = transactional::verify(self, &request, version, deadline).await;
         let job = Job {
             handler: self,
             version,
             deadline,
             backing_bytes: frame_bytes.max(shared_bytes),
             shared_bytes,
-            refused: self.refuse_request(&request),
+            refused: refuse_request(&request),
+            verified,
         };
         let mut topics = Vec::with_capacity(request.topic_data.len());
         for topic in request.topic_data {
@@ -143,14 +151,11 @@ impl ProduceHandler {
             handler: self.clone(),
         }
     }
+}
 
-    /// What is wrong with the request as a whole.
-    fn refuse_request(&self, request: &ProduceRequest) -> Option<ErrorCode> {
-        if !(-1..=1).contains(&request.acks) {
-            return Some(ErrorCode::InvalidRequiredAcks);
-        }
-        transactional::refuse_request(request)
-    }
+/// What is wrong with the request as a whole.
+fn refuse_request(request: &ProduceRequest) -> Option<ErrorCode> {
+    (!(-1..=1).contains(&request.acks)).then_some(ErrorCode::InvalidRequiredAcks)
 }
 
 /// One request while its batches are appended.
@@ -161,6 +166,7 @@ struct Job<'a> {
     backing_bytes: usize,
     shared_bytes: usize,
     refused: Option<ErrorCode>,
+    verified: Verified,
 }
 
 impl Job<'_> {
@@ -204,7 +210,10 @@ impl Job<'_> {
         let checked = self.validate(batch, topic).await?;
         let refused = |refusal| Failure::Refusal(refusal, format!("{}-{}", topic.name, data.index));
         let (header, batch) = checked.map_err(refused)?;
-        let guard = transactional::guard(&header).map_err(refused)?;
+        let guard = self
+            .verified
+            .guard(topic.info.id, data.index, &header)
+            .map_err(Failure::Code)?;
         // What was encoded anew is in memory of its own.
         let (backing_bytes, shared_bytes) = match batch.is_new {
             true => (batch.bytes.len(), batch.bytes.len()),

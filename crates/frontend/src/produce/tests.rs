@@ -3,7 +3,7 @@ use std::time::Duration;
 use tailwater_kafka::batch::{self, HEADER_BYTES};
 
 use super::*;
-use crate::testing::{Fixture, START_MS, batch as batch_of, idempotent, listener};
+use crate::testing::{Fixture, START_MS, batch as batch_of, idempotent, listener, transactional};
 
 fn request(topic: TopicId, batches: Vec<(i32, BytesMut)>) -> ProduceRequest {
     let data = batches.into_iter().map(|(index, records)| PartitionProduceData {
@@ -145,8 +145,8 @@ async fn rule_26_the_topics_limit_holds() {
     assert_eq!(codes(&responses), [ErrorCode::None]);
 }
 
-/// Requests are refused that ask for impossible acks, write to an internal topic, name a topic that isn't there, or belong
-/// to a transaction.
+/// Requests are refused that ask for impossible acks, write to an internal topic, name a topic that isn't there, or are in a
+/// transaction without a name.
 #[tokio::test(start_paused = true)]
 async fn what_cant_be_is_refused() {
     let fixture = Fixture::start().await;
@@ -158,13 +158,10 @@ async fn what_cant_be_is_refused() {
         codes(&produce(&fixture, bad_acks).await),
         [ErrorCode::InvalidRequiredAcks]
     );
-    let transactional = ProduceRequest {
-        transactional_id: Some("t".into()),
-        ..one(topic)
-    };
+    let unnamed = request(topic, vec![(0, transactional(7, 0, 0, &[b"x"]))]);
     assert_eq!(
-        codes(&produce(&fixture, transactional).await),
-        [ErrorCode::InvalidTxnState]
+        codes(&produce(&fixture, unnamed).await),
+        [ErrorCode::TransactionalIdAuthorizationFailed]
     );
     assert_eq!(
         codes(&produce(&fixture, one(internal)).await),

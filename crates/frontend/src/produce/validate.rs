@@ -51,8 +51,6 @@ pub enum Refusal {
     ZstdTooEarly,
     #[error("no records")]
     Empty,
-    #[error("there are no transactions")]
-    Transactional,
 }
 
 /// Checks the one batch in `records` and every record in it.

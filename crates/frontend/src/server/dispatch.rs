@@ -19,10 +19,11 @@ use crate::admin::{self, FixedSettings, Sources};
 use crate::data::Data;
 use crate::fetch::{FetchHandler, Fetched};
 use crate::group::{self, Groups};
-use crate::metadata::{self, AutoCreate, ProducerIdPool, TopicCreator};
+use crate::metadata::{self, AutoCreate, TopicCreator};
 use crate::partition::Partitions;
 use crate::produce::{ProduceAnswer, ProduceHandler};
 use crate::session::Session;
+use crate::txn::{self, MarkerWriter, Transactions};
 use crate::view::{Snapshot, View};
 
 /// Everything that requests need of this node.
@@ -34,34 +35,45 @@ pub(crate) struct Handlers {
     fetch: FetchHandler,
     runtime: Runtime,
     groups: Groups,
+    transactions: Transactions,
+    markers: MarkerWriter,
     creator: TopicCreator,
     auto_create: AutoCreate,
     /// What this node's configuration says that clients know as a broker's settings.
     fixed: FixedSettings,
-    producer_ids: ProducerIdPool,
     metrics: ServerMetrics,
     refusals: Refusals,
 }
 
 impl Handlers {
-    pub fn new(data: &Data, groups: Groups, creator: TopicCreator, metrics: ServerMetrics) -> Self {
+    pub fn new(
+        data: &Data,
+        groups: Groups,
+        transactions: Transactions,
+        markers: MarkerWriter,
+        creator: TopicCreator,
+        metrics: ServerMetrics,
+    ) -> Self {
         let auto_create = AutoCreate {
             creator: creator.clone(),
-            offsets_topic: groups.new_topic(),
+            internal: vec![groups.new_topic(), transactions.new_topic()],
         };
-        let producer_ids = ProducerIdPool::new(data.session.clone());
         Self {
             session: data.session.clone(),
             view: data.view.clone(),
             partitions: data.partitions.clone(),
-            produce: data.produce.clone(),
+            produce: ProduceHandler {
+                transactions: Some(transactions.clone()),
+                ..data.produce.clone()
+            },
             fetch: data.fetch.clone(),
             runtime: data.runtime.clone(),
             groups,
+            transactions,
+            markers,
             creator,
             auto_create,
             fixed: FixedSettings::of(&data.config, data.session.node()),
-            producer_ids,
             metrics,
             refusals: Refusals::new(data.runtime.clock.clone()),
         }
@@ -85,6 +97,10 @@ impl Handlers {
 
     pub fn groups(&self) -> &Groups {
         &self.groups
+    }
+
+    pub fn transactions(&self) -> &Transactions {
+        &self.transactions
     }
 
     pub fn creator(&self) -> &TopicCreator {
@@ -146,7 +162,7 @@ impl Handlers {
 
     async fn answer(self: Arc<Self>, context: RequestContext, correlation_id: i32, request: Request) -> Answer {
         let version = context.version;
-        let (here, groups, context) = (&*self, &self.groups, &context);
+        let (here, groups, transactions, context) = (&*self, &self.groups, &self.transactions, &context);
         let to = To {
             correlation_id,
             version,
@@ -170,7 +186,7 @@ impl Handlers {
             Request::ListOffsets(asked) => to.answer_with(metadata::list_offsets(here, context, asked)).await,
             Request::FindCoordinator(asked) => to.answer_with(metadata::find_coordinator(here, context, asked)).await,
             Request::InitProducerId(asked) => {
-                to.answer_with(metadata::init_producer_id(&self.producer_ids, asked))
+                to.answer_with(txn::init_producer_id(transactions, version, asked))
                     .await
             }
             Request::CreateTopics(asked) => to.answer_with(admin::create_topics(here, asked)).await,
@@ -213,6 +229,24 @@ impl Handlers {
                 to.answer(&admin::alter_partition_reassignments(here, asked))
             }
             Request::ListPartitionReassignments(_) => to.answer(&admin::list_partition_reassignments()),
+            Request::AddPartitionsToTxn(asked) => {
+                to.answer_with(txn::add_partitions_to_txn(transactions, version, asked))
+                    .await
+            }
+            Request::AddOffsetsToTxn(asked) => {
+                to.answer_with(txn::add_offsets_to_txn(transactions, groups, version, asked))
+                    .await
+            }
+            Request::EndTxn(asked) => to.answer_with(txn::end_txn(transactions, version, asked)).await,
+            Request::WriteTxnMarkers(asked) => {
+                let view = view();
+                to.answer_with(txn::write_txn_markers(&self.markers, &view, asked))
+                    .await
+            }
+            Request::DescribeTransactions(asked) => {
+                to.answer_with(txn::describe_transactions(transactions, asked)).await
+            }
+            Request::ListTransactions(asked) => to.answer_with(txn::list_transactions(transactions, asked)).await,
             Request::DescribeGroups(asked) => to.answer_with(group::describe_groups(groups, context, asked)).await,
             Request::ListGroups(asked) => to.answer_with(group::list_groups(groups, asked)).await,
             Request::DeleteGroups(asked) => to.answer_with(group::delete_groups(groups, asked)).await,

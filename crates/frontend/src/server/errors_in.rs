@@ -73,4 +73,22 @@ errors_in! {
         .flat_map(|topic| &topic.partitions)
         .map(|p| p.error_code)
         .chain([it.error_code]);
+    AddPartitionsToTxnResponse: |it| it
+        .results_by_transaction
+        .iter()
+        .flat_map(|transaction| &transaction.topic_results)
+        .chain(&it.results_by_topic_v3_and_below)
+        .flat_map(|topic| &topic.results_by_partition)
+        .map(|p| p.partition_error_code)
+        .chain([it.error_code]);
+    AddOffsetsToTxnResponse: |it| [it.error_code];
+    EndTxnResponse: |it| [it.error_code];
+    WriteTxnMarkersResponse: |it| it
+        .markers
+        .iter()
+        .flat_map(|marker| &marker.topics)
+        .flat_map(|topic| &topic.partitions)
+        .map(|p| p.error_code);
+    DescribeTransactionsResponse: |it| it.transaction_states.iter().map(|found| found.error_code);
+    ListTransactionsResponse: |it| [it.error_code];
 }

@@ -14,3 +14,4 @@ mod leaders;
 mod limits;
 mod listeners;
 mod transactions;
+mod txn;

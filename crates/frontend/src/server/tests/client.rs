@@ -22,6 +22,7 @@ impl Server {
     pub async fn with(mut config: Config) -> Self {
         config.server.listen = "127.0.0.1:0".to_owned();
         config.groups.offsets_topic_partitions = 3;
+        config.transactions.state_topic_partitions = 3;
         config.groups.initial_rebalance_delay = tailwater_runtime::config::Millis(20);
         let bound = bind(&config).await.unwrap();
         let fixture = Fixture::with(config).await;

@@ -123,31 +123,3 @@ async fn rule_14_a_zombies_data_is_refused_over_the_wire() {
     assert_eq!(produce(3).await, ErrorCode::InvalidProducerEpoch);
     assert_eq!(produce(4).await, ErrorCode::None);
 }
-
-/// Until there is a coordinator that could be asked, clients' transactional batches are INVALID_TXN_STATE, also where the
-/// request doesn't name the transaction.
-#[tokio::test]
-async fn transactional_batches_of_clients_are_refused() {
-    let server = Server::start().await;
-    let partition = server.fixture.topic("t").await;
-    let mut client = server.connect().await;
-    for transactional_id in [None, Some("x".into())] {
-        let request = ProduceRequest {
-            transactional_id,
-            acks: -1,
-            timeout_ms: 1000,
-            topic_data: vec![TopicProduceData {
-                topic_id: partition.topic().0,
-                partition_data: vec![PartitionProduceData {
-                    index: 0,
-                    records: Some(transactional(7, 0, 0, &[b"x"])),
-                }],
-                ..Default::default()
-            }],
-        };
-        let mut response = client.ask(13, &request).await;
-        let answer = response.responses.remove(0).partition_responses.remove(0);
-        assert_eq!(answer.error_code, ErrorCode::InvalidTxnState);
-    }
-    assert_eq!(partition.log_end().0, 0);
-}

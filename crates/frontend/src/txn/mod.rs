@@ -1,0 +1,34 @@
+//! Transactions: their state machine, and one coordinator for each partition of `__transaction_state` led here.
+//!
+//! `state` is one transactional id and the rules for it, `shard` is the ids of one partition: both pure. `machine` gives a
+//! shard to its driver (`crate::coordinator`), `coordinator` finds the owner of an id, wherever it is, `markers` tells the
+//! leaders of partitions how a transaction ended, `writer` is such a leader being told, the `wire`s are the requests, and
+//! `port` is all of it as other frontends see it.
+
+mod coordinator;
+mod effects;
+mod machine;
+mod markers;
+mod metrics;
+mod peers;
+mod port;
+mod record;
+mod shard;
+mod state;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod wire_add;
+mod wire_describe;
+mod wire_markers;
+mod writer;
+
+pub(crate) use coordinator::Transactions;
+pub(crate) use peers::Peers;
+pub(crate) use port::Port;
+pub(crate) use state::ProducerRef;
+pub(crate) use wire::{end_txn, init_producer_id};
+pub(crate) use wire_add::{add_offsets_to_txn, add_partitions_to_txn};
+pub(crate) use wire_describe::{describe_transactions, list_transactions};
+pub(crate) use wire_markers::write_txn_markers;
+pub(crate) use writer::MarkerWriter;

@@ -1,0 +1,8 @@
+//! The transactions' state machine against Apache Kafka's behaviour: tables of what a producer sees, and random interleavings.
+
+mod ends;
+mod harness;
+mod init;
+mod interleavings;
+mod records;
+mod timers;

@@ -1,0 +1,76 @@
+//! Markers into partitions that this node leads.
+//!
+//! Owns: what a partition's outcome is called. Does not own: which markers are taken (`tailwater_log`), their appends
+//! (`partition`).
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use tailwater_kafka::ErrorCode;
+use tailwater_kafka::batch::{Marker, TransactionEnd};
+use tailwater_log::TransactionMarker;
+use tailwater_rpc::frontend::MarkerFor;
+use tailwater_runtime::Clock;
+use tailwater_types::TopicId;
+
+use crate::error_codes;
+use crate::partition::Partitions;
+
+/// How long a marker waits for the WAL's credit (Kafka's `request.timeout.ms`).
+const APPEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Writes markers here; clones share everything.
+#[derive(Clone)]
+pub(crate) struct MarkerWriter {
+    partitions: Partitions,
+    clock: Clock,
+}
+
+impl MarkerWriter {
+    pub fn new(partitions: Partitions, clock: Clock) -> Self {
+        Self { partitions, clock }
+    }
+
+    /// Writes all of them, and waits until they are committed. Answers for each marker and each of its partitions.
+    pub async fn write(&self, markers: &[MarkerFor]) -> Vec<Vec<ErrorCode>> {
+        let partitions = |marker: &MarkerFor| {
+            let sent = to_marker(marker);
+            let written = marker
+                .partitions
+                .iter()
+                .map(|(topic, index)| self.write_one(*topic, *index, sent));
+            join_all(written.collect::<Vec<_>>())
+        };
+        join_all(markers.iter().map(partitions)).await
+    }
+
+    async fn write_one(&self, topic: TopicId, index: i32, marker: TransactionMarker) -> ErrorCode {
+        let partition = match self.partitions.get(topic, index) {
+            Ok(partition) => partition,
+            Err(missing) => return error_codes::of_missing(&missing, false),
+        };
+        let deadline = self.clock.now() + APPEND_TIMEOUT;
+        match partition.write_marker(marker, deadline).await {
+            Ok(appended) => match appended.committed().await {
+                Ok(_) => ErrorCode::None,
+                Err(_ended) => ErrorCode::NotLeaderOrFollower,
+            },
+            Err(error) => error_codes::of_append(&error),
+        }
+    }
+}
+
+fn to_marker(marker: &MarkerFor) -> TransactionMarker {
+    TransactionMarker {
+        producer_id: marker.producer_id,
+        producer_epoch: marker.producer_epoch,
+        marker: Marker {
+            end: match marker.is_commit {
+                true => TransactionEnd::Commit,
+                false => TransactionEnd::Abort,
+            },
+            coordinator_epoch: marker.coordinator_epoch.0,
+        },
+        transaction_version: marker.transaction_version,
+    }
+}
