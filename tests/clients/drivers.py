@@ -106,7 +106,10 @@ class Driver:
             time.sleep(1.0)
 
     def stop(self) -> None:
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass  # It has ended already: its exit code says how.
         try:
             code = self.process.wait(NO_PROGRESS_S)
         except subprocess.TimeoutExpired:

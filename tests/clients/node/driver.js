@@ -24,7 +24,7 @@ if (flag !== '--bootstrap' || !bootstrap) {
   console.error('usage: driver.js --bootstrap HOST:PORT')
   process.exit(2)
 }
-const kafka = new Kafka({ clientId: 'matrix', brokers: [bootstrap], logLevel: logLevel.NOTHING, requestTimeout: 60_000 })
+const kafka = new Kafka({ clientId: 'matrix', brokers: bootstrap.split(','), logLevel: logLevel.NOTHING, requestTimeout: 60_000 })
 const say = line => process.stdout.write(`${line}\n`)
 
 const hash = bytes => crypto.createHash('sha256').update(bytes).digest('hex').slice(0, 16)

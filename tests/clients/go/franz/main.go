@@ -20,10 +20,10 @@ import (
 
 const poll = 200 * time.Millisecond
 
-type client struct{ bootstrap string }
+type client struct{ bootstrap []string }
 
 func main() {
-	wire.Serve(func(bootstrap string) (wire.Client, error) { return &client{bootstrap}, nil })
+	wire.Serve(func(bootstrap []string) (wire.Client, error) { return &client{bootstrap}, nil })
 }
 
 func (c *client) Version() string {
@@ -38,7 +38,7 @@ func (c *client) Version() string {
 }
 
 func (c *client) connect(more ...kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.bootstrap), kgo.MetadataMinAge(100 * time.Millisecond)}, more...)...)
+	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.bootstrap...), kgo.MetadataMinAge(100 * time.Millisecond)}, more...)...)
 }
 
 func (c *client) Create(topic string, partitions int32, configs map[string]*string) error {

@@ -18,10 +18,10 @@ import (
 
 const idle = 200 * time.Millisecond
 
-type client struct{ bootstrap string }
+type client struct{ bootstrap []string }
 
 func main() {
-	wire.Serve(func(bootstrap string) (wire.Client, error) { return &client{bootstrap}, nil })
+	wire.Serve(func(bootstrap []string) (wire.Client, error) { return &client{bootstrap}, nil })
 }
 
 func (c *client) Version() string {
@@ -47,7 +47,7 @@ func config() *sarama.Config {
 }
 
 func (c *client) Create(topic string, partitions int32, configs map[string]*string) error {
-	admin, err := sarama.NewClusterAdmin([]string{c.bootstrap}, config())
+	admin, err := sarama.NewClusterAdmin(c.bootstrap, config())
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (c *client) producer(codec string, acked func(int32, int32, int64), failed 
 	config.Producer.Flush.Frequency = 5 * time.Millisecond
 	config.Producer.Return.Successes = true
 	config.Producer.Partitioner = func(topic string) sarama.Partitioner { return whereTold{sarama.NewHashPartitioner(topic)} }
-	inner, err := sarama.NewAsyncProducer([]string{c.bootstrap}, config)
+	inner, err := sarama.NewAsyncProducer(c.bootstrap, config)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +170,7 @@ func seen(message *sarama.ConsumerMessage) wire.Seen {
 }
 
 func (c *client) Read(topic string, ends map[int32]int64, take func(wire.Seen)) error {
-	consumer, err := sarama.NewConsumer([]string{c.bootstrap}, config())
+	consumer, err := sarama.NewConsumer(c.bootstrap, config())
 	if err != nil {
 		return err
 	}
@@ -272,12 +272,12 @@ func (h *handler) commitAll(session sarama.ConsumerGroupSession) {
 }
 
 func (c *client) Join(member *wire.Member, topic, group string, leave <-chan struct{}) error {
-	admin, err := sarama.NewClusterAdmin([]string{c.bootstrap}, config())
+	admin, err := sarama.NewClusterAdmin(c.bootstrap, config())
 	if err != nil {
 		return err
 	}
 	defer admin.Close()
-	consumer, err := sarama.NewConsumerGroup([]string{c.bootstrap}, group, config())
+	consumer, err := sarama.NewConsumerGroup(c.bootstrap, group, config())
 	if err != nil {
 		return err
 	}

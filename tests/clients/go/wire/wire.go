@@ -234,10 +234,10 @@ type joined struct {
 }
 
 // Serve takes commands until its input ends.
-func Serve(connect func(bootstrap string) (Client, error)) {
-	bootstrap := flag.String("bootstrap", "", "HOST:PORT")
+func Serve(connect func(bootstrap []string) (Client, error)) {
+	bootstrap := flag.String("bootstrap", "", "HOST:PORT,HOST:PORT")
 	flag.Parse()
-	client, err := connect(*bootstrap)
+	client, err := connect(strings.Split(*bootstrap, ","))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
