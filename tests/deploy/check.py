@@ -363,7 +363,7 @@ def prometheus(metrics: str) -> None:
     expect(len(alerts) > 5, f"only {len(alerts)} alerts")
     expect(len({rule["alert"] for rule in alerts}) == len(alerts), "two alerts have one name")
     for rule in alerts:
-        named = set(re.findall(r"\btailwater_[a-z0-9_]+", rule["expr"]))
+        named = set(re.findall(r"\b(?:tailwater|process)_[a-z0-9_]+", rule["expr"]))
         expect(bool(named) or rule["expr"].startswith("up{"), f"{rule['alert']} asks for no metric")
         for name in named:
             plain = re.sub(r"_(bucket|sum|count)$", "", name)
