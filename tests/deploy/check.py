@@ -195,7 +195,10 @@ def further_listeners(environment: dict) -> dict[str, tuple[str, str]]:
 
 
 # Settings that a place may have beside deploy/local/cluster's: there, the address listened on is the one to call.
-ADVERTISED = {"wal": {"TAILWATER_RPC__ADVERTISE"}, "frontend": {"TAILWATER_FRONTEND__SERVER__ADVERTISE"}}
+ADVERTISED = {
+    "wal": {"TAILWATER_RPC__ADVERTISE"},
+    "frontend": {"TAILWATER_RPC__ADVERTISE", "TAILWATER_FRONTEND__SERVER__ADVERTISE"},
+}
 # Settings that a place may leave out: a StatefulSet's pod has a number in its name, a compactor takes any.
 FROM_THE_NAME = {"TAILWATER_NODE__ID"}
 OBJECT_STORE = {"AWS_ENDPOINT", "AWS_ALLOW_HTTP", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
@@ -203,7 +206,7 @@ DOWNWARD = {"POD_NAME", "POD_NAMESPACE"}
 LISTENS = {
     "controller": {"rpc": "rpc.listen", "http": "http.listen"},
     "wal": {"rpc": "rpc.listen", "http": "http.listen"},
-    "frontend": {"kafka": "frontend.server.listen", "http": "http.listen"},
+    "frontend": {"kafka": "frontend.server.listen", "rpc": "rpc.listen", "http": "http.listen"},
     "compactor": {"http": "http.listen"},
 }
 
@@ -280,8 +283,7 @@ def one_source(binary: str) -> None:
         for name, (_, advertise) in listeners.items():
             told = value(known, f"frontend.listeners.{name}.advertise")
             expect(told == advertise, f"{where}: listener {name} advertises {told}, not {advertise}")
-        if role in ADVERTISED:
-            (advertised,) = ADVERTISED[role]
+        for advertised in sorted(ADVERTISED.get(role, ())):
             key = advertised.removeprefix("TAILWATER_").lower().replace("__", ".")
             expect(value(known, key) == process.environment[advertised], f"{where}: {key} is {value(known, key)}")
         least = seconds(known["node"]["stop_timeout"]) * (2 if role == "frontend" else 1)

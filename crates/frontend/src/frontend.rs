@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_rpc::controller::Controller;
+use tailwater_rpc::frontend::ConnectFrontend;
 use tailwater_rpc::wal::WalDirectory;
 use tailwater_runtime::Runtime;
 use tailwater_store::ObjectStorage;
@@ -17,6 +18,7 @@ use crate::config::Config;
 use crate::data::Data;
 use crate::protocol::{Protocol, bind};
 use crate::session::Identity;
+use crate::txn;
 
 /// How long tasks may take to end that have nothing to wait for.
 const TASKS_END: Duration = Duration::from_secs(5);
@@ -28,6 +30,14 @@ const REDIRECT: Duration = Duration::from_secs(1);
 pub struct Frontend {
     data: Data,
     protocol: Protocol,
+}
+
+/// How frontends call each other. One without it is the only one.
+pub struct Peering {
+    /// HOST:PORT that others are told to call this one at; [`Frontend::port`] is to be served there.
+    pub address: String,
+    /// The way to an address that another one is called at.
+    pub connect: Box<ConnectFrontend>,
 }
 
 /// Why a frontend didn't start.
@@ -58,14 +68,15 @@ impl Error {
     }
 }
 
-/// Takes the listening addresses, registers (`address` is that of this node's gRPC port, if it has one), and serves clients from then on; journal and partitions open in the background.
+/// Takes the listening addresses, registers, and serves clients from then on; journal and partitions open in the
+/// background.
 ///
 /// # Errors
 /// [`Error`]: nothing runs.
 pub async fn start(
     config: Config,
     node: NodeId,
-    address: Option<String>,
+    peering: Option<Peering>,
     controller: Controller,
     wals: Arc<dyn WalDirectory>,
     storage: Arc<dyn ObjectStorage>,
@@ -75,6 +86,7 @@ pub async fn start(
     let runtime = runtime.child("frontend");
     // First the addresses: what clients are told of them goes into the registration.
     let bound = bind(&config).await.map_err(Error::Listen)?;
+    let (address, connect) = peering.map(|peering| (peering.address, peering.connect)).unzip();
     let identity = Identity {
         node,
         endpoints: bound.endpoints.clone(),
@@ -82,7 +94,8 @@ pub async fn start(
     };
     let data = Data::start(config, identity, controller, wals, storage, runtime).await;
     let data = data.map_err(Error::Register)?;
-    let protocol = Protocol::start(bound, &data).map_err(Error::Listen)?;
+    let others = connect.map(|connect| txn::others(data.view.clone(), connect));
+    let protocol = Protocol::start(bound, &data, others).map_err(Error::Listen)?;
     Ok(Frontend { data, protocol })
 }
 

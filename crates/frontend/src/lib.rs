@@ -32,6 +32,6 @@ pub use config::{
     CacheConfig, Config, FetchConfig, GroupsConfig, JournalConfig, NodeConfig, ProduceConfig, ServerConfig,
     TopicsConfig, TransactionsConfig,
 };
-pub use frontend::{Error, Frontend, start};
+pub use frontend::{Error, Frontend, Peering, start};
 pub use listeners::ListenerConfig;
 pub use session::EXIT_FENCED;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tailwater_rpc::controller::Endpoint;
+use tailwater_rpc::frontend::FrontendDirectory;
 use tailwater_runtime::Policy;
 use tokio::net::TcpListener;
 
@@ -67,11 +68,11 @@ pub(crate) async fn bind(config: &Config) -> io::Result<Bound> {
 }
 
 impl Protocol {
-    /// Serves clients over `data`.
+    /// Serves clients over `data`. `others` is the way to other frontends, if there may be any.
     ///
     /// # Errors
     /// The system's, about the socket.
-    pub fn start(bound: Bound, data: &Data) -> io::Result<Self> {
+    pub fn start(bound: Bound, data: &Data, others: Option<Arc<dyn FrontendDirectory>>) -> io::Result<Self> {
         let runtime = &data.runtime;
         let creator = TopicCreator::new(data.session.clone(), data.view.clone());
         let groups = Groups::new(
@@ -92,7 +93,7 @@ impl Protocol {
             data.view.clone(),
             data.partitions.clone(),
             creator.clone(),
-            Peers::new(data.session.clone(), markers.clone(), None),
+            Peers::new(data.session.clone(), markers.clone(), others),
             runtime,
         );
         let port = Arc::new(Port::new(data.view.clone(), transactions.clone(), markers.clone()));

@@ -92,6 +92,17 @@ struct Node {
     node_id: Option<String>,
 }
 
+/// Where other nodes call this one.
+#[derive(Debug, Args)]
+struct Called {
+    /// Where other nodes call it (gRPC).
+    #[arg(long, value_name = "IP:PORT")]
+    rpc_listen: Option<String>,
+    /// Where other nodes are told to call it; by default the listen address, for a wildcard the host's name.
+    #[arg(long, value_name = "HOST:PORT")]
+    rpc_advertise: Option<String>,
+}
+
 #[derive(Debug, Args)]
 struct Standalone {
     /// Where the process keeps its metadata, its journal and, by default, its objects.
@@ -123,12 +134,8 @@ struct Wal {
     /// Where the node keeps its device, unless wal.path says otherwise.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
-    /// Where other tiers call it (gRPC).
-    #[arg(long, value_name = "IP:PORT")]
-    rpc_listen: Option<String>,
-    /// Where other tiers are told to call it; by default the listen address, for a wildcard the host's name.
-    #[arg(long, value_name = "HOST:PORT")]
-    rpc_advertise: Option<String>,
+    #[command(flatten)]
+    called: Called,
     #[command(flatten)]
     node: Node,
     #[command(flatten)]
@@ -142,6 +149,8 @@ struct Frontend {
     /// Where objects are kept: file:///PATH or s3://BUCKET/PREFIX; the same for all frontends and compactors.
     #[arg(long, value_name = "URL")]
     object_store: Option<String>,
+    #[command(flatten)]
+    called: Called,
     #[command(flatten)]
     node: Node,
     #[command(flatten)]
@@ -167,6 +176,15 @@ impl Kafka {
         [
             ("--kafka-listen", "frontend.server.listen", &self.kafka_listen),
             ("--kafka-advertise", "frontend.server.advertise", &self.kafka_advertise),
+        ]
+    }
+}
+
+impl Called {
+    fn flags(&self) -> [Flag<'_>; 2] {
+        [
+            ("--rpc-listen", "rpc.listen", &self.rpc_listen),
+            ("--rpc-advertise", "rpc.advertise", &self.rpc_advertise),
         ]
     }
 }
@@ -212,7 +230,6 @@ impl Run {
 
     fn flags(&self) -> Vec<Flag<'_>> {
         let data_dir = |dir| ("--data-dir", "node.data_dir", dir);
-        let rpc_listen = |listen| ("--rpc-listen", "rpc.listen", listen);
         let object_store = |url| ("--object-store", "storage.url", url);
         let mut flags = Vec::new();
         match self {
@@ -220,15 +237,21 @@ impl Run {
                 flags.extend([data_dir(&role.data_dir), object_store(&role.object_store)]);
                 flags.extend(role.kafka.flags());
             }
-            Self::Controller(role) => flags.extend([data_dir(&role.data_dir), rpc_listen(&role.rpc_listen)]),
+            Self::Controller(role) => {
+                flags.extend([
+                    data_dir(&role.data_dir),
+                    ("--rpc-listen", "rpc.listen", &role.rpc_listen),
+                ]);
+            }
             Self::Wal(role) => {
-                flags.extend([data_dir(&role.data_dir), rpc_listen(&role.rpc_listen)]);
-                flags.push(("--rpc-advertise", "rpc.advertise", &role.rpc_advertise));
+                flags.push(data_dir(&role.data_dir));
+                flags.extend(role.called.flags());
                 flags.extend(role.node.flags());
             }
             Self::Frontend(role) => {
                 flags.push(object_store(&role.object_store));
                 flags.extend(role.kafka.flags());
+                flags.extend(role.called.flags());
                 flags.extend(role.node.flags());
             }
             Self::Compactor(role) => {

@@ -101,9 +101,9 @@ impl Default for HttpConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RpcConfig {
-    /// Where the controller or a WAL node is called by other tiers; port 0: any free one.
+    /// Where the controller, a WAL node or a frontend is called by others; port 0: any free one.
     pub listen: SocketAddr,
-    /// HOST:PORT that other tiers are told to call this WAL node at. Empty: the listening address, for a wildcard the
+    /// HOST:PORT that others are told to call this WAL node or frontend at. Empty: the listening address, for a wildcard the
     /// host's name. Port 0: the listening port.
     pub advertise: String,
     /// HOST:PORT of the controller. The name may resolve later.
@@ -183,7 +183,7 @@ impl Config {
         }
         let rpc = &mut self.rpc;
         if rpc.advertise.is_empty() {
-            rpc.advertise = if rpc.listen.ip().is_unspecified() && role == Role::Wal {
+            rpc.advertise = if rpc.listen.ip().is_unspecified() && role.is_called_by_address() {
                 format!("{}:0", own_name("rpc.advertise", &rpc.listen.to_string())?)
             } else {
                 rpc.listen.to_string()
@@ -191,7 +191,7 @@ impl Config {
         }
         let advertised = rpc.advertise.rsplit_once(':');
         if !advertised.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-            || is_wildcard(&rpc.advertise) && role == Role::Wal
+            || is_wildcard(&rpc.advertise) && role.is_called_by_address()
         {
             return Err(ConfigError(format!(
                 "rpc.advertise is {:?}: others can call a HOST:PORT only, which is no wildcard",
@@ -384,6 +384,28 @@ mod tests {
         assert_eq!(limited(5000, 1024), 768);
         assert_eq!(limited(0, 100), 50);
         assert_eq!(limited(0, 1), 1);
+    }
+
+    /// So is one for other nodes, where they are told it by the controller; an advertised wildcard is refused there.
+    #[test]
+    fn a_wildcard_is_told_to_nodes_by_name() {
+        let advertised = |role: Role, advertise: &str| {
+            let mut config = Config::default();
+            config.rpc.listen = ([0, 0, 0, 0], 9470).into();
+            advertise.clone_into(&mut config.rpc.advertise);
+            config.storage.url = "file:///o".to_owned();
+            config.complete(role).map(|()| config.rpc.advertise)
+        };
+        let by_name = format!("{}:0", process::host_name().unwrap());
+        for role in [Role::Wal, Role::Frontend] {
+            assert_eq!(advertised(role, "").unwrap(), by_name);
+            assert_eq!(advertised(role, "here:1").unwrap(), "here:1");
+            let refused = advertised(role, "0.0.0.0:9470").unwrap_err().to_string();
+            assert!(refused.starts_with("rpc.advertise is"), "{refused}");
+        }
+        for role in [Role::Controller, Role::Compactor, Role::Standalone] {
+            assert_eq!(advertised(role, "").unwrap(), "0.0.0.0:9470", "nobody is told it");
+        }
     }
 
     /// A further listener on a wildcard is advertised by name too, and the first one's name is in capitals.

@@ -43,6 +43,11 @@ impl Role {
         matches!(self, Self::Standalone | Self::Frontend)
     }
 
+    /// Whether other nodes call it at an address that it registers.
+    pub fn is_called_by_address(self) -> bool {
+        matches!(self, Self::Wal | Self::Frontend)
+    }
+
     /// Whether it keeps something in its data directory.
     pub fn keeps_data(self) -> bool {
         matches!(self, Self::Standalone | Self::Controller | Self::Wal)

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
-use tailwater_frontend::Frontend;
+use tailwater_frontend::{Frontend, Peering};
 use tailwater_rpc::controller::Controller;
-use tailwater_rpc::grpc::{self, ControllerClient, RemoteWals, Routes, WalRoutes};
+use tailwater_rpc::frontend::Frontend as FrontendPort;
+use tailwater_rpc::grpc::{self, ControllerClient, FrontendClient, RemoteWals, Routes, WalRoutes};
 use tailwater_rpc::wal::{Wal, WalDirectory};
 use tailwater_runtime::{Policy, Runtime};
 use tailwater_store::{ObjectStorage, Services};
@@ -59,10 +60,8 @@ pub async fn controller(config: &Config, runtime: &Runtime) -> Result<Running> {
 pub async fn wal(config: &Config, runtime: &Runtime) -> Result<Running> {
     let node = node_id(Role::Wal, config, runtime)?;
     // First the address: the controller is told of it.
-    let listener = bind(&config.rpc).await?;
+    let (listener, advertised) = bind_advertised(&config.rpc).await?;
     let address = listener.local_addr()?;
-    let advertised = advertised(&config.rpc, address);
-    tracing::info!(address = advertised, "other tiers are told to call this address");
     let nodes = remote_controller(config, runtime)?.nodes;
     let wal = tailwater_wal::start(config.wal.clone(), node, Some(advertised), nodes, runtime.clone())
         .await
@@ -78,13 +77,15 @@ pub async fn wal(config: &Config, runtime: &Runtime) -> Result<Running> {
 /// What kept it from starting.
 pub async fn frontend(config: &Config, runtime: &Runtime) -> Result<Running> {
     let node = node_id(Role::Frontend, config, runtime)?;
+    let (listener, advertised) = bind_advertised(&config.rpc).await?;
+    let address = listener.local_addr()?;
     let storage = storage(config, runtime)?;
     let controller = remote_controller(config, runtime)?;
     let wals = Arc::new(remote_wals(&controller, runtime));
     let frontend = tailwater_frontend::start(
         config.frontend.clone(),
         node,
-        None,
+        Some(peering(advertised, runtime)),
         controller,
         wals,
         storage,
@@ -92,11 +93,25 @@ pub async fn frontend(config: &Config, runtime: &Runtime) -> Result<Running> {
     )
     .await
     .context("the frontend can't start")?;
+    serve(listener, grpc::frontend_routes(frontend.port()), runtime);
     frontend.ready().await;
     Ok(Running {
-        serves: kafka(&frontend),
+        serves: format!("{} rpc {address}", kafka(&frontend)),
         stop: Box::pin(async move { frontend.shutdown().await }),
     })
+}
+
+/// Other frontends, at the other end of gRPC.
+fn peering(address: String, runtime: &Runtime) -> Peering {
+    let runtime = runtime.clone();
+    let connect = move |address: &str| {
+        let frontend: Arc<dyn FrontendPort> = Arc::new(FrontendClient::new(address, &runtime)?);
+        Ok(frontend)
+    };
+    Peering {
+        address,
+        connect: Box::new(connect),
+    }
 }
 
 /// What the ready line says of a frontend: `kafka HOST:PORT`, and then the name and address of each further listener.
@@ -165,6 +180,14 @@ async fn bind(config: &RpcConfig) -> Result<TcpListener> {
     let listen = config.listen;
     let bound = TcpListener::bind(listen).await;
     bound.with_context(|| format!("rpc.listen {listen} can't be bound"))
+}
+
+/// Takes the address that others call; answers with what they are told of it.
+async fn bind_advertised(config: &RpcConfig) -> Result<(TcpListener, String)> {
+    let listener = bind(config).await?;
+    let address = advertised(config, listener.local_addr()?);
+    tracing::info!(address, "other nodes are told to call this address");
+    Ok((listener, address))
 }
 
 /// What other nodes are told to call: port 0 stands for the one that is listened on.

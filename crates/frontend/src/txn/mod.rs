@@ -24,7 +24,7 @@ mod wire_markers;
 mod writer;
 
 pub(crate) use coordinator::Transactions;
-pub(crate) use peers::Peers;
+pub(crate) use peers::{Peers, others};
 pub(crate) use port::Port;
 pub(crate) use state::ProducerRef;
 pub(crate) use wire::{end_txn, init_producer_id};

@@ -5,12 +5,17 @@
 use std::sync::Arc;
 
 use tailwater_kafka::ErrorCode;
-use tailwater_rpc::frontend::{AddPartitions, Frontend, FrontendDirectory, MarkerFor, Peer, WriteMarkers};
+use tailwater_rpc::controller::{NodeInfo, NodeState, Tier};
+use tailwater_rpc::frontend::{
+    AddPartitions, ConnectFrontend, Frontend, FrontendAt, FrontendDirectory, KnownFrontends, MarkerFor, Peer,
+    WriteMarkers,
+};
 use tailwater_rpc::{Error, Result};
 use tailwater_types::{NodeId, Outcome};
 
 use super::writer::MarkerWriter;
 use crate::session::Session;
+use crate::view::View;
 
 /// Clones share everything.
 #[derive(Clone)]
@@ -60,5 +65,57 @@ impl Peers {
             detail: format!("frontend {node} can't be called"),
             outcome: Outcome::DidNotHappen,
         })
+    }
+}
+
+/// The frontends of the metadata, as it is when one is called.
+pub(crate) fn others(view: View, connect: Box<ConnectFrontend>) -> Arc<dyn FrontendDirectory> {
+    let locate = move |node| view.snapshot().node(node).and_then(located);
+    Arc::new(KnownFrontends::new(Box::new(locate), connect))
+}
+
+/// Where a node can be called: also while it is fenced or leaves, since it may be the one who knows better.
+fn located(node: &NodeInfo) -> Option<FrontendAt> {
+    if node.tier != Tier::Frontend || node.state == NodeState::Gone {
+        return None;
+    }
+    let address = node.address.clone()?;
+    Some(FrontendAt {
+        epoch: node.epoch,
+        address,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tailwater_types::NodeEpoch;
+
+    use super::*;
+
+    /// Frontends with an address, under their newest registration; nobody who is gone, and no other tier.
+    #[test]
+    fn only_frontends_with_an_address_are_called() {
+        let node = |tier, state, address: Option<&str>| NodeInfo {
+            node: NodeId(2),
+            tier,
+            epoch: NodeEpoch(3),
+            state,
+            endpoints: Vec::new(),
+            address: address.map(str::to_owned),
+            device: None,
+        };
+        let found = |tier, state, address| located(&node(tier, state, address)).map(|at| (at.epoch.0, at.address));
+        let here = Some((3, "f:1".to_owned()));
+        for state in [
+            NodeState::Starting,
+            NodeState::Active,
+            NodeState::Fenced,
+            NodeState::ShuttingDown,
+        ] {
+            assert_eq!(found(Tier::Frontend, state, Some("f:1")), here, "{state:?}");
+        }
+        assert_eq!(found(Tier::Frontend, NodeState::Active, None), None);
+        assert_eq!(found(Tier::Frontend, NodeState::Gone, Some("f:1")), None);
+        assert_eq!(found(Tier::Wal, NodeState::Active, Some("f:1")), None);
     }
 }

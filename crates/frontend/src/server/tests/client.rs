@@ -26,7 +26,7 @@ impl Server {
         config.groups.initial_rebalance_delay = tailwater_runtime::config::Millis(20);
         let bound = bind(&config).await.unwrap();
         let fixture = Fixture::with(config).await;
-        let protocol = Protocol::start(bound, &fixture.data).unwrap();
+        let protocol = Protocol::start(bound, &fixture.data, None).unwrap();
         Self { fixture, protocol }
     }
 
@@ -34,7 +34,7 @@ impl Server {
     pub async fn restart(mut self) -> Self {
         self.fixture.restart().await;
         let bound = bind(&self.fixture.data.config).await.unwrap();
-        let protocol = Protocol::start(bound, &self.fixture.data).unwrap();
+        let protocol = Protocol::start(bound, &self.fixture.data, None).unwrap();
         Self {
             fixture: self.fixture,
             protocol,
