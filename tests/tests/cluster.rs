@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
-use tailwater_tests::{Cluster, ClusterOptions, Load, Seed, is_long, python, verify, wait_until};
+use tailwater_tests::{Cluster, ClusterOptions, Load, Seed, is_long, python, run_client_script, verify, wait_until};
 
 /// Far beyond anything that should happen: what hangs is found, what is slow is the bench's.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -249,4 +249,18 @@ fn a_wal_node_comes_back_to_its_journals() {
     run.wait_for_progress();
     assert_eq!(opened(&run), before, "the journals go on");
     run.finish();
+}
+
+/// A transaction that one frontend coordinates ends in the partitions of both, or in none.
+#[test]
+fn transactions_span_frontends() {
+    let Some(python) = python("transactions apart") else {
+        return;
+    };
+    let cluster = Cluster::start(ClusterOptions::default());
+    run_client_script(&python, "apart_transactions.py", &["--bootstrap", cluster.bootstrap()]);
+    for role in ["frontend-1", "frontend-2"] {
+        assert!(cluster.log(role).contains("found a frontend"), "{role} called nobody");
+    }
+    cluster.finish();
 }

@@ -13,5 +13,6 @@ mod groups;
 mod leaders;
 mod limits;
 mod listeners;
+mod port;
 mod transactions;
 mod txn;

@@ -8,10 +8,10 @@ use super::client::{Client, Server};
 use crate::testing::transactional;
 use crate::txn::ProducerRef;
 
-const ID: &str = "tx";
+pub(super) const ID: &str = "tx";
 
 /// Waits until the id's coordinator answers.
-async fn coordinator(client: &mut Client) {
+pub(super) async fn coordinator(client: &mut Client) {
     let find = FindCoordinatorRequest {
         key_type: 1,
         coordinator_keys: vec![ID.into()],
@@ -37,7 +37,7 @@ fn init_request(timeout_ms: i32) -> InitProducerIdRequest {
 }
 
 /// Initialises, and again while that is CONCURRENT_TRANSACTIONS, as clients do.
-async fn init(client: &mut Client) -> ProducerRef {
+pub(super) async fn init(client: &mut Client) -> ProducerRef {
     for _ in 0..500 {
         let answer = client.ask(5, &init_request(60_000)).await;
         match answer.error_code {
@@ -70,7 +70,7 @@ async fn add(client: &mut Client, who: ProducerRef, version: i16) -> ErrorCode {
     topic.results_by_partition.remove(0).partition_error_code
 }
 
-async fn produce(client: &mut Client, server: &Server, version: i16, batch: BytesMut) -> ErrorCode {
+pub(super) async fn produce(client: &mut Client, server: &Server, version: i16, batch: BytesMut) -> ErrorCode {
     let view = server.fixture.data.view.snapshot();
     let request = ProduceRequest {
         transactional_id: Some(ID.into()),
@@ -108,7 +108,7 @@ async fn end(client: &mut Client, who: ProducerRef, committed: bool, version: i1
     (answer.error_code, next)
 }
 
-async fn fetch(client: &mut Client, isolation_level: i8) -> PartitionData {
+pub(super) async fn fetch(client: &mut Client, isolation_level: i8) -> PartitionData {
     let request = FetchRequest {
         max_wait_ms: 1,
         max_bytes: 1 << 20,
