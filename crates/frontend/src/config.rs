@@ -133,6 +133,10 @@ pub struct GroupsConfig {
     pub max_size: usize,
     /// UTF-16 characters of an offset's metadata (Kafka's `offset.metadata.max.bytes`).
     pub offset_metadata_max_chars: usize,
+    /// How long offsets are kept that no group needs, from when it is empty (Kafka's `offsets.retention.minutes`).
+    pub offsets_retention: Millis,
+    /// How often groups are looked at for what has expired (Kafka's `offsets.retention.check.interval.ms`).
+    pub offsets_retention_check_interval: Millis,
 }
 
 impl Default for GroupsConfig {
@@ -144,6 +148,8 @@ impl Default for GroupsConfig {
             initial_rebalance_delay: Millis::seconds(3),
             max_size: i32::MAX as usize,
             offset_metadata_max_chars: 4096,
+            offsets_retention: Millis::seconds(7 * 24 * 3600),
+            offsets_retention_check_interval: Millis::seconds(600),
         }
     }
 }
@@ -315,6 +321,12 @@ impl GroupsConfig {
         if self.max_size == 0 {
             return Err("frontend.groups.max_size is 0: no group could have a member".to_owned());
         }
+        if self.offsets_retention == Millis(0) {
+            return Err("frontend.groups.offsets_retention is 0: no offset would be kept".to_owned());
+        }
+        if self.offsets_retention_check_interval == Millis(0) {
+            return Err("frontend.groups.offsets_retention_check_interval is 0, at least 1ms is needed".to_owned());
+        }
         Ok(())
     }
 }
@@ -428,5 +440,11 @@ mod tests {
         assert!(refused(|config| config.groups.max_size = 0).contains("frontend.groups.max_size"));
         assert!(refused(|config| config.transactions.max_timeout = Millis(0)).contains("max_timeout"));
         assert!(refused(|config| config.transactions.id_expiration = Millis(0)).contains("id_expiration"));
+        assert!(
+            refused(|config| config.groups.offsets_retention = Millis(0)).contains("frontend.groups.offsets_retention")
+        );
+        assert!(
+            refused(|config| config.groups.offsets_retention_check_interval = Millis(0)).contains("check_interval")
+        );
     }
 }

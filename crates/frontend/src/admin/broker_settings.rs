@@ -85,6 +85,10 @@ const OTHERS: &[BrokerSetting] = &[
     fixed("node.id", None, INT, "This node's number."),
     dynamic(NUM_PARTITIONS, Some("1"), COUNT, "Partitions of a topic that is made without a number."),
     fixed("offset.metadata.max.bytes", Some("4096"), INT, "The most characters of an offset's metadata."),
+    fixed("offsets.retention.check.interval.ms", Some("600000"), Values::Long { min: 1 },
+        "How often groups are looked at for what has expired."),
+    fixed("offsets.retention.minutes", Some("10080"), COUNT,
+        "How long offsets are kept that no group needs, from when it is empty."),
     fixed("offsets.topic.num.partitions", Some("50"), COUNT, "Partitions of the groups' topic when it is made."),
     fixed("offsets.topic.replication.factor", Some("3"), Values::Short,
         "Replicas of the groups' topic; partitions have one, and copies are the WAL's."),
@@ -160,6 +164,14 @@ impl FixedSettings {
             (
                 "offset.metadata.max.bytes",
                 groups.offset_metadata_max_chars.to_string(),
+            ),
+            (
+                "offsets.retention.check.interval.ms",
+                groups.offsets_retention_check_interval.0.to_string(),
+            ),
+            (
+                "offsets.retention.minutes",
+                groups.offsets_retention.0.div_ceil(60_000).to_string(),
             ),
             (
                 "offsets.topic.num.partitions",

@@ -42,14 +42,14 @@ impl Groups {
         runtime: &tailwater_runtime::Runtime,
     ) -> Self {
         let metrics = GroupMetrics::new(&runtime.metrics);
-        let limits = Limits {
-            initial_rebalance_delay: config.initial_rebalance_delay.as_duration(),
-            max_size: config.max_size,
-        };
+        let limits = Limits::new(&config);
+        let topics = view.clone();
         let hosted = Hosted {
             topic: new_topic(&config),
             coordinators: metrics.coordinators.clone(),
-            new_machine: Box::new(move |_| GroupMachine::new(Shard::new(limits.clone()), metrics.clone())),
+            new_machine: Box::new(move |_| {
+                GroupMachine::new(Shard::new(limits.clone()), topics.clone(), metrics.clone())
+            }),
         };
         let host = Host::new(
             hosted,

@@ -11,6 +11,7 @@ use tailwater_kafka::ErrorCode;
 use tailwater_runtime::clock::Instant;
 use tailwater_types::TopicId;
 
+use crate::config::GroupsConfig;
 pub(crate) use crate::coordinator::{Now, Waiter};
 
 /// Bounds that hold for every group.
@@ -19,7 +20,25 @@ pub struct Limits {
     pub initial_rebalance_delay: Duration,
     /// Members of one group.
     pub max_size: usize,
+    /// How long offsets are kept that nobody needs.
+    pub offsets_retention: Duration,
+    /// How often groups are looked at for what has expired.
+    pub expiry_interval: Duration,
 }
+
+impl Limits {
+    pub fn new(config: &GroupsConfig) -> Self {
+        Self {
+            initial_rebalance_delay: config.initial_rebalance_delay.as_duration(),
+            max_size: config.max_size,
+            offsets_retention: config.offsets_retention.as_duration(),
+            expiry_interval: config.offsets_retention_check_interval.as_duration(),
+        }
+    }
+}
+
+/// Which topic has a name now, as far as this node knows.
+pub type FindTopic<'a> = &'a dyn Fn(&str) -> Option<TopicId>;
 
 /// A JoinGroup request.
 #[derive(Clone, Debug)]

@@ -10,17 +10,21 @@ use super::metrics::GroupMetrics;
 use super::record;
 use super::shard::Shard;
 use crate::coordinator::{KeyValue, Machine, Now, Turn, Waiter};
+use crate::view::View;
 
 pub(crate) struct GroupMachine {
     shard: Shard,
+    /// Says which topics there are.
+    view: View,
     metrics: GroupMetrics,
     counted_groups: i64,
 }
 
 impl GroupMachine {
-    pub fn new(shard: Shard, metrics: GroupMetrics) -> Self {
+    pub fn new(shard: Shard, view: View, metrics: GroupMetrics) -> Self {
         Self {
             shard,
+            view,
             metrics,
             counted_groups: 0,
         }
@@ -77,7 +81,9 @@ impl Machine for GroupMachine {
     }
 
     fn tick(&mut self, now: Now) -> Option<Turn<Self>> {
-        let effects = self.shard.tick(now)?;
+        let view = self.view.snapshot();
+        let find_topic = |name: &str| view.topic_named(name).map(|topic| topic.info.id);
+        let effects = self.shard.tick(now, &find_topic)?;
         Some(self.turn(effects))
     }
 

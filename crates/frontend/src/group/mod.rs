@@ -1,13 +1,14 @@
 //! Consumer groups: their state machine, and one coordinator for each partition of `__consumer_offsets` led here.
 //!
-//! `state` is one group, `membership`, `rebalance`, `offsets`, `describe` and `delete` are what happens to it, `shard` is
-//! the groups of one partition: all pure. `machine` gives a shard to its driver (`crate::coordinator`), `coordinator` finds
-//! the owner of a group, the `wire`s are the requests.
+//! `state` is one group, `membership`, `rebalance`, `offsets`, `describe`, `delete` and `expire` are what happens to it,
+//! `shard` is the groups of one partition: all pure. `machine` gives a shard to its driver (`crate::coordinator`),
+//! `coordinator` finds the owner of a group, the `wire`s are the requests.
 
 mod coordinator;
 mod delete;
 mod describe;
 mod effects;
+mod expire;
 mod machine;
 mod membership;
 mod metrics;

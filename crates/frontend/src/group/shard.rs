@@ -14,7 +14,8 @@ use tailwater_kafka::ErrorCode;
 use tailwater_runtime::clock::Instant;
 
 use super::effects::{
-    Commit, Effects, JoinReply, LeaveReply, Limits, Now, Record, Reply, Request, Step, SyncReply, Then, Waiter, Write,
+    Commit, Effects, FindTopic, JoinReply, LeaveReply, Limits, Now, Record, Reply, Request, Step, SyncReply, Then,
+    Waiter, Write,
 };
 use super::offsets;
 use super::state::Group;
@@ -25,6 +26,8 @@ pub struct Shard {
     groups: BTreeMap<String, Slot>,
     /// When to look at which group. Holds outdated entries: only a slot's own `wake_at` counts.
     wakes: BinaryHeap<Reverse<(Instant, String)>>,
+    /// When all groups are looked at for what has expired; `None`: there are none.
+    expire_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -39,6 +42,7 @@ impl Shard {
             limits,
             groups: BTreeMap::new(),
             wakes: BinaryHeap::new(),
+            expire_at: None,
         }
     }
 
@@ -76,6 +80,9 @@ impl Shard {
             });
             schedule(&mut self.wakes, id, slot, effects.wake_at);
         }
+        if !self.groups.is_empty() {
+            self.expire_at = Some(now.at + self.limits.expiry_interval);
+        }
     }
 
     pub fn step(&mut self, id: &str, request: Request, waiter: Waiter, now: Now) -> Effects {
@@ -90,6 +97,7 @@ impl Shard {
             return effects;
         }
         let slot = slot(&mut self.groups, id, now);
+        self.expire_at.get_or_insert(now.at + self.limits.expiry_interval);
         let mut step = Step {
             now,
             limits: &self.limits,
@@ -166,12 +174,19 @@ impl Shard {
 
     /// When [`Shard::tick`] has something to do at the earliest.
     pub fn next_wake(&self) -> Option<Instant> {
+        self.next_group_wake().into_iter().chain(self.expire_at).min()
+    }
+
+    fn next_group_wake(&self) -> Option<Instant> {
         self.wakes.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Looks at one group whose time has come; `None`: there is none any more.
-    pub fn tick(&mut self, now: Now) -> Option<Effects> {
-        if self.next_wake()? > now.at {
+    /// Looks at one group whose time has come, or at all for what has expired; `None`: there is nothing to look at any more.
+    pub fn tick(&mut self, now: Now, find_topic: FindTopic<'_>) -> Option<Effects> {
+        if self.expire_at.is_some_and(|at| at <= now.at) {
+            return Some(self.expire(now, find_topic));
+        }
+        if self.next_group_wake()? > now.at {
             return None;
         }
         let Reverse((at, id)) = self.wakes.pop()?;
@@ -186,6 +201,20 @@ impl Shard {
             self.settle(&id, &effects);
         }
         Some(effects)
+    }
+
+    fn expire(&mut self, now: Now, find_topic: FindTopic<'_>) -> Effects {
+        let mut effects = Effects::default();
+        let mut step = Step {
+            now,
+            limits: &self.limits,
+            effects: &mut effects,
+        };
+        for slot in self.groups.values_mut() {
+            slot.group.expire(find_topic, &mut step);
+        }
+        self.expire_at = (!self.groups.is_empty()).then(|| now.at + self.limits.expiry_interval);
+        effects
     }
 
     /// Keeps a group's next look, or forgets the group where nothing would be lost.

@@ -51,6 +51,8 @@ pub struct Group {
     pub(super) next_write: u64,
     /// Questions for offsets that wait for the outcome of all writes below a number.
     pub(super) stable_fetches: VecDeque<(u64, FetchOffsets, Waiter)>,
+    /// Offsets whose topic wasn't there when the group was last looked at for what has expired.
+    pub(super) of_gone_topics: BTreeSet<TopicPartition>,
     /// Whether the log has a metadata record of this group.
     pub(super) is_stored: bool,
 }
@@ -162,6 +164,7 @@ impl Group {
             in_flight: BTreeMap::new(),
             next_write: 0,
             stable_fetches: VecDeque::new(),
+            of_gone_topics: BTreeSet::new(),
             is_stored: false,
         }
     }

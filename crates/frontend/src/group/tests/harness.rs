@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tailwater_kafka::ErrorCode;
+use tailwater_kafka::{ErrorCode, Uuid};
 use tailwater_runtime::clock::Instant;
+use tailwater_types::TopicId;
 
 use crate::group::effects::*;
 use crate::group::shard::Shard;
@@ -24,12 +25,16 @@ pub struct Harness {
     /// Whether writes are committed as soon as they are made.
     pub commits_at_once: bool,
     pub rebalances: u64,
+    /// Which topic is there under every name.
+    pub topic: Option<TopicId>,
 }
 
 pub fn limits() -> Limits {
     Limits {
         initial_rebalance_delay: Duration::from_secs(3),
         max_size: 4,
+        offsets_retention: Duration::from_secs(7 * 86_400),
+        expiry_interval: Duration::from_secs(600),
     }
 }
 
@@ -47,6 +52,7 @@ impl Harness {
             log: Vec::new(),
             commits_at_once: true,
             rebalances: 0,
+            topic: Some(TopicId(Uuid::from_u128(1))),
         }
     }
 
@@ -100,7 +106,7 @@ impl Harness {
             let step = at.saturating_duration_since(self.now.at);
             self.now.wall_ms += i64::try_from(step.as_millis()).unwrap();
             self.now.at = self.now.at.max(at);
-            while let Some(effects) = self.shard.tick(self.now) {
+            while let Some(effects) = self.shard.tick(self.now, &|_| self.topic) {
                 self.take(effects);
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tailwater_kafka::ErrorCode;
-use tailwater_types::Offset;
+use tailwater_types::{NodeId, Offset};
 use tokio::sync::oneshot;
 
 use super::harness::*;
@@ -13,6 +13,7 @@ use crate::group::machine::GroupMachine;
 use crate::group::metrics::GroupMetrics;
 use crate::group::shard::Shard;
 use crate::testing::Fixture;
+use crate::view::View;
 
 /// More batches than an owner has on their way at once.
 const MORE_THAN_IN_FLIGHT: i64 = 20;
@@ -44,7 +45,7 @@ async fn no_session_ends_while_the_log_stands_still() {
         GroupMetrics::new(&fixture.runtime.metrics),
     );
     let (owner, handle) = Owner::new(
-        GroupMachine::new(Shard::new(limits()), metrics),
+        GroupMachine::new(Shard::new(limits()), View::new(NodeId(1)), metrics),
         partition.clone(),
         1 << 20,
         clock,
@@ -101,7 +102,7 @@ async fn a_coordinator_knows_what_its_predecessor_answers_for() {
             GroupMetrics::new(&fixture.runtime.metrics),
         );
         let (owner, handle) = Owner::new(
-            GroupMachine::new(Shard::new(limits()), metrics),
+            GroupMachine::new(Shard::new(limits()), View::new(NodeId(1)), metrics),
             partition.clone(),
             1 << 20,
             clock,
