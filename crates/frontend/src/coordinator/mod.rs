@@ -8,6 +8,8 @@ mod host;
 mod machine;
 mod owner;
 mod replay;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use host::{Host, Hosted, ask};
 pub(crate) use machine::{KeyValue, Machine, Now, Turn, Waiter};

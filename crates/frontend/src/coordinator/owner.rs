@@ -147,27 +147,36 @@ impl<M: Machine> Owner<M> {
                 match command {
                     None => self.closed = true,
                     Some(command) => {
+                        let now = self.now();
                         turn.append(self.step(command));
                         self.step_queued(&mut turn);
+                        // Also where it never gets quiet: what had run out before the last of these waits for no others.
+                        self.tick_due(now, &mut turn);
                     }
                 }
             }
             // After what has been asked until now, so that no heartbeat that is here comes too late: so not while the log is
             // behind and nothing is taken either.
             () = self.clock.sleep_until(wake_at), if serves && next_wake.is_some() => {
-                while let Some(ticked) = self.machine.tick(self.now()) {
-                    turn.append(ticked);
-                }
+                self.tick_due(self.now(), &mut turn);
             }
         }
         self.carry_out(turn).await?;
         Ok(!self.closed || !self.in_flight.is_empty())
     }
 
+    /// Carries out what is here now, and not what comes meanwhile.
     fn step_queued(&mut self, turn: &mut Turn<M>) {
-        for _ in 0..MAX_QUEUED {
+        for _ in 0..self.commands.len() {
             let Ok(command) = self.commands.try_recv() else { return };
             turn.append(self.step(command));
+        }
+    }
+
+    /// Looks at what had run out by `now`.
+    fn tick_due(&mut self, now: Now, turn: &mut Turn<M>) {
+        while let Some(ticked) = self.machine.tick(now) {
+            turn.append(ticked);
         }
     }
 

@@ -81,6 +81,9 @@ impl Machine for GroupMachine {
     }
 
     fn tick(&mut self, now: Now) -> Option<Turn<Self>> {
+        if self.shard.next_wake()? > now.at {
+            return None;
+        }
         let view = self.view.snapshot();
         let find_topic = |name: &str| view.topic_named(name).map(|topic| topic.info.id);
         let effects = self.shard.tick(now, &find_topic)?;
