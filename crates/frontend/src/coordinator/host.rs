@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use tailwater_kafka::ErrorCode;
@@ -20,6 +21,9 @@ use crate::metadata::TopicCreator;
 use crate::partition::{Partition, Partitions};
 use crate::session::Session;
 use crate::view::{Topic, View};
+
+/// How often owners that have failed are begun again.
+const RESTART_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Makes the state machine of a partition, empty.
 pub type NewMachine<M> = dyn Fn(&Arc<Partition>) -> M + Send + Sync;
@@ -88,8 +92,14 @@ impl<M: Machine> Host<M> {
         loop {
             changes.borrow_and_update();
             self.reconcile();
-            if changes.changed().await.is_err() {
-                return;
+            tokio::select! {
+                biased;
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = self.clock().sleep(RESTART_INTERVAL) => {}
             }
         }
     }
@@ -180,7 +190,8 @@ impl<M: Machine> Host<M> {
         }
     }
 
-    /// An owner for each open partition, none for any other.
+    /// An owner for each open partition, none for any other. One that has ended although its leadership goes on has failed,
+    /// and its successor reads the log again.
     fn reconcile(&self) {
         let topic = self.topic();
         let open: Vec<Arc<Partition>> = topic
@@ -189,7 +200,11 @@ impl<M: Machine> Host<M> {
         // What is being given away has another coordinator soon, which must not be contradicted.
         let open: Vec<_> = open.into_iter().filter(|partition| !partition.is_closing()).collect();
         let mut owners = self.inner.owners.write();
-        owners.retain(|_, owner| open.iter().any(|partition| Arc::ptr_eq(partition, &owner.partition)));
+        owners.retain(|_, owner| {
+            let is_open = open.iter().any(|partition| Arc::ptr_eq(partition, &owner.partition));
+            let has_failed = owner.commands.is_closed() && !owner.partition.has_ended();
+            is_open && !has_failed
+        });
         for partition in open {
             let Some(topic) = &topic else { break };
             let index = partition.index();

@@ -2,26 +2,36 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tailwater_kafka::{CodecError, ErrorCode};
+use tailwater_rpc::controller::NewTopic;
+use tailwater_runtime::Policy;
 use tailwater_runtime::clock::Instant;
+use tailwater_runtime::telemetry::IntGauge;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Command, KeyValue, Machine, Now, Owner, Turn, Waiter};
+use super::{Command, Host, Hosted, KeyValue, Machine, Now, Owner, Turn, Waiter, ask};
+use crate::metadata::TopicCreator;
 use crate::testing::Fixture;
 
 /// After so many requests the test has failed.
 const MOST_REQUESTS: usize = 10_000;
 
-/// Asks itself again with every request, so that its queue is never empty, until its only timer has run out.
-struct Busy {
+enum Ask {
+    /// To be asked again at once, in its own queue, until the only timer has run out.
+    Again(mpsc::Sender<Command<Scripted>>),
+    Nothing,
+    Panic,
+}
+
+struct Scripted {
     wake_at: Option<Instant>,
     requests: Arc<AtomicUsize>,
 }
 
-impl Machine for Busy {
-    /// Its own queue.
-    type Request = mpsc::Sender<Command<Self>>;
+impl Machine for Scripted {
+    type Request = Ask;
     type Reply = ErrorCode;
     type Write = ();
     type Event = ();
@@ -35,17 +45,22 @@ impl Machine for Busy {
         Turn::default()
     }
 
-    fn step(&mut self, id: &str, request: Self::Request, _waiter: Waiter, _now: Now) -> Turn<Self> {
+    fn step(&mut self, id: &str, request: Ask, waiter: Waiter, _now: Now) -> Turn<Self> {
         let count = self.requests.fetch_add(1, Ordering::Relaxed);
-        if self.wake_at.is_some() && count < MOST_REQUESTS {
-            let again = Command {
-                id: id.to_owned(),
-                request: request.clone(),
-                reply: oneshot::channel().0,
-            };
-            assert!(request.try_send(again).is_ok(), "one request is there at a time");
+        let mut turn = Turn::default();
+        match request {
+            Ask::Again(commands) if self.wake_at.is_some() && count < MOST_REQUESTS => {
+                let again = Command {
+                    id: id.to_owned(),
+                    request: Ask::Again(commands.clone()),
+                    reply: oneshot::channel().0,
+                };
+                assert!(commands.try_send(again).is_ok(), "one request is there at a time");
+            }
+            Ask::Again(_) | Ask::Nothing => turn.replies.push((waiter, ErrorCode::None)),
+            Ask::Panic => panic!("as asked for"),
         }
-        Turn::default()
+        turn
     }
 
     fn written(&mut self, _write: (), _result: Result<(), ErrorCode>, _now: Now) -> Turn<Self> {
@@ -68,7 +83,7 @@ impl Machine for Busy {
         Ok(Vec::new())
     }
 
-    fn refused(_request: &Self::Request, error: ErrorCode) -> ErrorCode {
+    fn refused(_request: &Ask, error: ErrorCode) -> ErrorCode {
         error
     }
 }
@@ -79,7 +94,7 @@ async fn requests_that_never_cease_do_not_starve_timers() {
     let fixture = Fixture::start().await;
     let partition = fixture.topic("log").await;
     let requests = Arc::new(AtomicUsize::new(0));
-    let machine = Busy {
+    let machine = Scripted {
         wake_at: None,
         requests: requests.clone(),
     };
@@ -87,7 +102,7 @@ async fn requests_that_never_cease_do_not_starve_timers() {
     let (reply, _answer) = oneshot::channel();
     let first = Command {
         id: "busy".to_owned(),
-        request: handle.commands.clone(),
+        request: Ask::Again(handle.commands.clone()),
         reply,
     };
     assert!(handle.commands.try_send(first).is_ok(), "the queue has room");
@@ -97,4 +112,49 @@ async fn requests_that_never_cease_do_not_starve_timers() {
         requests.load(Ordering::Relaxed) < MOST_REQUESTS / 2,
         "its timer came too late"
     );
+}
+
+/// An owner that has failed is begun again while its leadership goes on: its partition isn't without a coordinator for good.
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_fails_is_begun_again() {
+    let fixture = Fixture::start().await;
+    fixture.topic("log").await;
+    let data = &fixture.data;
+    let hosted = Hosted {
+        topic: NewTopic {
+            name: "log".to_owned(),
+            partitions: 1,
+            configs: Default::default(),
+            internal: true,
+            validate_only: false,
+        },
+        new_machine: Box::new(|_| Scripted {
+            wake_at: None,
+            requests: Arc::default(),
+        }),
+        coordinators: IntGauge::new("owners", "Owners").unwrap(),
+    };
+    let tasks = fixture.runtime.tasks.child("host");
+    let host = Host::new(
+        hosted,
+        data.session.clone(),
+        data.view.clone(),
+        data.partitions.clone(),
+        TopicCreator::new(data.session.clone(), data.view.clone()),
+        tasks.clone(),
+    );
+    tasks.spawn("follow", Policy::LOGGED_ABORT, host.clone().follow());
+    for request in [Ask::Panic, Ask::Nothing] {
+        let expected = match request {
+            Ask::Panic => ErrorCode::NotCoordinator,
+            _ => ErrorCode::None,
+        };
+        let commands = loop {
+            match host.owner_of("x") {
+                Ok(commands) if !commands.is_closed() => break commands,
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        assert_eq!(ask(&commands, "x".to_owned(), request).await, expected);
+    }
 }
