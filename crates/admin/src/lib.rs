@@ -1,7 +1,7 @@
 //! The admin commands `tailwater topics|groups|cluster …`, over the Kafka protocol.
 //!
-//! Owns: the commands, a small blocking Kafka client for them ([`client`]), and what is printed. Does not own: reading the
-//! environment, the process' exit (both are `node`'s), the codec (`kafka`). Nothing but [`cluster`]'s list of nodes knows
+//! Owns: the commands, a small blocking Kafka client for them (`client`), and what is printed. Does not own: reading the
+//! environment, the process' exit (both are `node`'s), the codec (`kafka`). Nothing but `cluster`'s list of nodes knows
 //! Tailwater from any other Kafka.
 
 mod arguments;
