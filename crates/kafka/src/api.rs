@@ -79,7 +79,7 @@ macro_rules! apis {
 
         impl Request {
             /// The request behind a header. Bytes behind its end are an error, but for those that a client is known to
-            /// send ([`may_be_longer`]).
+            /// send (`may_be_longer`).
             ///
             /// # Errors
             /// [`CodecError::UnsupportedVersion`], or the bytes are no such request.
