@@ -113,6 +113,25 @@ impl Cluster {
     }
 }
 
+/// A newcomer that has no journal which a WAL node has opened could open no partition: it is given none, however long it has been
+/// there. With one it gets its share.
+#[test]
+fn a_frontend_without_a_journal_gets_nothing() {
+    let mut cluster = Cluster::new(6);
+    let newcomer = cluster.machine.register(2, Tier::Frontend, 0);
+    let journal = cluster.machine.unopened_journal(newcomer);
+    cluster.frontends.insert(2, (newcomer, journal));
+    for _ in 0..10 {
+        cluster.pass(SETTLED);
+        cluster.level();
+    }
+    assert_eq!(cluster.shares(), [6, 0]);
+    let confirm = |tx: &mut Tx<'_>| journals::confirm_journal(tx, newcomer, journal);
+    cluster.machine.run(confirm).unwrap();
+    cluster.level();
+    assert_eq!(cluster.shares(), [3, 3]);
+}
+
 /// A newcomer gets half, once it has been there for a while, and keeps it: nothing is asked for after that.
 #[test]
 fn a_newcomer_gets_its_share_after_a_while() {
