@@ -86,7 +86,7 @@ impl Protocol {
         runtime
             .tasks
             .spawn("groups", Policy::FATAL_ABORT, groups.clone().follow());
-        let markers = MarkerWriter::new(data.partitions.clone(), runtime.clock.clone());
+        let markers = MarkerWriter::new(data.partitions.clone(), groups.clone(), runtime.clock.clone());
         let transactions = Transactions::new(
             data.config.transactions.clone(),
             data.session.clone(),

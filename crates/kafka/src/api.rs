@@ -131,6 +131,7 @@ apis! {
     25 AddOffsetsToTxn(AddOffsetsToTxnRequest),
     26 EndTxn(EndTxnRequest),
     27 WriteTxnMarkers(WriteTxnMarkersRequest),
+    28 TxnOffsetCommit(TxnOffsetCommitRequest),
     32 DescribeConfigs(DescribeConfigsRequest),
     33 AlterConfigs(AlterConfigsRequest),
     35 DescribeLogDirs(DescribeLogDirsRequest),
@@ -151,7 +152,6 @@ apis! {
     75 DescribeTopicPartitions(DescribeTopicPartitionsRequest),
 
     unserved:
-    28 TxnOffsetCommit(TxnOffsetCommitRequest),
     68 ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
     69 ConsumerGroupDescribe(ConsumerGroupDescribeRequest),
 }

@@ -115,15 +115,40 @@ impl<M: Machine> Host<M> {
     /// # Errors
     /// The code for clients: there is no topic, another node is the coordinator, or this one is still loading.
     pub fn owner_of(&self, id: &str) -> Result<mpsc::Sender<Command<M>>, ErrorCode> {
+        self.find(|count| partition_of(id, count), |owner| owner.commands.clone())
+    }
+
+    /// The owner of a partition of the internal topic.
+    ///
+    /// # Errors
+    /// As [`Host::owner_of`].
+    pub fn owner_at(&self, index: i32) -> Result<mpsc::Sender<Command<M>>, ErrorCode> {
+        self.find(|_| index, |owner| owner.commands.clone())
+    }
+
+    /// The log that an id's owner writes.
+    ///
+    /// # Errors
+    /// As [`Host::owner_of`].
+    pub fn log_of(&self, id: &str) -> Result<Arc<Partition>, ErrorCode> {
+        self.find(|count| partition_of(id, count), |owner| owner.partition.clone())
+    }
+
+    /// `index` makes a partition of the number of all.
+    fn find<T>(
+        &self,
+        index: impl FnOnce(usize) -> i32,
+        what: impl FnOnce(&OwnerHandle<M>) -> T,
+    ) -> Result<T, ErrorCode> {
         let topic = self.topic().ok_or(ErrorCode::CoordinatorNotAvailable)?;
-        let index = partition_of(id, topic.partitions.len());
+        let index = index(topic.partitions.len());
         let leader = topic.partitions.get(&index).and_then(|partition| partition.leader);
         if leader != Some(self.inner.session.node()) {
             return Err(ErrorCode::NotCoordinator);
         }
         let owners = self.inner.owners.read();
         match owners.get(&index) {
-            Some(owner) if owner.is_loaded() && owner.partition.topic() == topic.info.id => Ok(owner.commands.clone()),
+            Some(owner) if owner.is_loaded() && owner.partition.topic() == topic.info.id => Ok(what(owner)),
             _ => Err(ErrorCode::CoordinatorLoadInProgress),
         }
     }

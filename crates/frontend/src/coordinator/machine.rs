@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tailwater_kafka::{CodecError, ErrorCode};
+use tailwater_log::{Guard, TransactionMarker};
 use tailwater_runtime::clock::Instant;
 
 /// One client request that awaits its reply; numbered by the driver.
@@ -23,6 +24,26 @@ pub struct Now {
 /// A record's key, and its value; `None` deletes the key.
 pub type KeyValue = (Bytes, Option<Bytes>);
 
+/// How a write goes into the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Its records may share a batch with those of others.
+    Plain,
+    /// Its records are a part of a producer's transaction.
+    Transactional(InTransaction),
+    /// No records: the end of a producer's transaction.
+    Marker(TransactionMarker),
+}
+
+/// A producer within its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InTransaction {
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    /// What [`crate::partition::Append::guard`] is to be.
+    pub guard: Option<Guard>,
+}
+
 /// The coordinators of one partition of an internal topic.
 pub trait Machine: Send + 'static {
     type Request: Send + 'static;
@@ -32,11 +53,21 @@ pub trait Machine: Send + 'static {
     /// What comes of a job.
     type Event: Send + 'static;
 
-    /// Takes over one record of the log, which is read from the start. The last one of a key counts.
+    /// Takes over one record of the log, which is read from the start. The last one of a key counts; of a transaction, whose
+    /// `producer_id` is given, once it is committed.
     ///
     /// # Errors
     /// The bytes are no record of this topic.
-    fn replay(&mut self, key: &[u8], value: Option<&[u8]>, now: Now) -> Result<(), CodecError>;
+    fn replay(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        producer_id: Option<i64>,
+        now: Now,
+    ) -> Result<(), CodecError>;
+
+    /// Takes over a producer's marker, in the order of the records. None is in a log that has no transactions.
+    fn replay_end(&mut self, _producer_id: i64, _is_commit: bool) {}
 
     /// The log has been read to its end.
     fn loaded(&mut self, now: Now) -> Turn<Self>;
@@ -60,6 +91,11 @@ pub trait Machine: Send + 'static {
     /// # Errors
     /// A text that is too long for its field.
     fn encode(write: &Self::Write) -> Result<Vec<KeyValue>, CodecError>;
+
+    /// How a write goes into the log.
+    fn form(_write: &Self::Write) -> Form {
+        Form::Plain
+    }
 
     /// The reply to a request that isn't carried out.
     fn refused(request: &Self::Request, error: ErrorCode) -> Self::Reply;

@@ -12,6 +12,6 @@ mod replay;
 mod tests;
 
 pub(crate) use host::{Host, Hosted, ask};
-pub(crate) use machine::{KeyValue, Machine, Now, Turn, Waiter};
+pub(crate) use machine::{Form, InTransaction, KeyValue, Machine, Now, Turn, Waiter};
 #[cfg(test)]
 pub(crate) use owner::{Command, Owner, OwnerHandle};

@@ -17,12 +17,14 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, FuturesUnordered};
 use tailwater_kafka::batch::{BatchBuilder, BatchHeader};
 use tailwater_kafka::{ErrorCode, batch};
+use tailwater_log::{Guard, Refusal};
 use tailwater_runtime::clock::Clock;
 use tokio::sync::{mpsc, oneshot};
 
-use super::machine::{KeyValue, Machine, Now, Turn, Waiter};
+use super::machine::{Form, InTransaction, KeyValue, Machine, Now, Turn, Waiter};
 use super::replay::replay;
-use crate::partition::{Append, AppendError, LeadershipEnded, Partition};
+use crate::error_codes;
+use crate::partition::{Append, AppendError, Appended, LeadershipEnded, Partition};
 
 /// Requests that wait for the owner. Their bytes count in the server's request memory until they are answered.
 const MAX_QUEUED: usize = 1024;
@@ -204,21 +206,37 @@ impl<M: Machine> Owner<M> {
         }
     }
 
-    /// Puts writes into as few batches as hold them, in order, each write whole.
+    /// Puts writes into as few batches as hold them, in order, each write whole; what is in a transaction, or ends one, into
+    /// one of its own.
     async fn write(&mut self, writes: Vec<M::Write>) -> Result<Turn<M>, Resigned> {
         let mut failed = Turn::default();
         let mut batch = Pending::default();
         for write in writes {
-            match self.encode(&write) {
-                Ok(records) => {
-                    if !batch.writes.is_empty()
-                        && batch.bytes() + size(&records) > BATCH_BYTES.min(self.max_batch_bytes)
-                    {
-                        failed.append(self.append(std::mem::take(&mut batch)).await?);
-                    }
-                    batch.push(write, &records, self.clock.wall_ms());
+            let form = M::form(&write);
+            let records = match self.encode(&write) {
+                Ok(records) => records,
+                Err(error) => {
+                    failed.append(self.machine.written(write, Err(error), self.now()));
+                    continue;
                 }
-                Err(error) => failed.append(self.machine.written(write, Err(error), self.now())),
+            };
+            let is_alone = form != Form::Plain;
+            let is_full = batch.bytes() + size(&records) > BATCH_BYTES.min(self.max_batch_bytes);
+            if !batch.writes.is_empty() && (is_alone || is_full) {
+                failed.append(self.append(std::mem::take(&mut batch)).await?);
+            }
+            match form {
+                Form::Plain => batch.push(write, &records, self.clock.wall_ms()),
+                Form::Transactional(producer) => {
+                    let mut alone = Pending::in_transaction(producer);
+                    alone.push(write, &records, self.clock.wall_ms());
+                    failed.append(self.append(alone).await?);
+                }
+                Form::Marker(marker) => {
+                    let deadline = self.clock.now() + APPEND_TIMEOUT;
+                    let appended = self.partition.write_marker(marker, deadline).await;
+                    failed.append(self.await_commit(appended, vec![write])?);
+                }
             }
         }
         if !batch.writes.is_empty() {
@@ -238,7 +256,7 @@ impl<M: Machine> Owner<M> {
     }
 
     async fn append(&mut self, batch: Pending<M::Write>) -> Result<Turn<M>, Resigned> {
-        let Pending { builder, writes } = batch;
+        let Pending { builder, writes, guard } = batch;
         let bytes = builder.build();
         let header = BatchHeader::read(&bytes).expect("it was built just now");
         let append = Append {
@@ -247,10 +265,20 @@ impl<M: Machine> Owner<M> {
             shared_bytes: bytes.len(),
             batch: bytes,
             log_append_time: false,
-            guard: None,
+            guard,
             deadline: self.clock.now() + APPEND_TIMEOUT,
         };
-        match self.partition.append(append).await {
+        let appended = self.partition.append(append).await;
+        self.await_commit(appended, writes)
+    }
+
+    /// Keeps writes until their batch is committed; those that weren't appended have failed.
+    fn await_commit(
+        &mut self,
+        appended: Result<Appended, AppendError>,
+        writes: Vec<M::Write>,
+    ) -> Result<Turn<M>, Resigned> {
+        match appended {
             Ok(appended) => {
                 let committed = async move {
                     let result = appended.committed().await.map(drop);
@@ -264,6 +292,8 @@ impl<M: Machine> Owner<M> {
                 tracing::debug!(%error, "a coordinator's records not written");
                 let code = match error {
                     AppendError::TooLarge { .. } => TOO_LARGE,
+                    AppendError::Refused(Refusal::TooManyTransactions) => ErrorCode::CoordinatorNotAvailable,
+                    AppendError::Refused(_) => error_codes::of_append(&error),
                     _ => ErrorCode::CoordinatorNotAvailable,
                 };
                 let mut turn = Turn::default();
@@ -287,6 +317,7 @@ impl<M: Machine> Owner<M> {
 struct Pending<W> {
     builder: BatchBuilder,
     writes: Vec<W>,
+    guard: Option<Guard>,
 }
 
 impl<W> Default for Pending<W> {
@@ -294,11 +325,22 @@ impl<W> Default for Pending<W> {
         Self {
             builder: BatchBuilder::default(),
             writes: Vec::new(),
+            guard: None,
         }
     }
 }
 
 impl<W> Pending<W> {
+    fn in_transaction(producer: InTransaction) -> Self {
+        let builder =
+            BatchBuilder::new().producer(producer.producer_id, producer.producer_epoch, BatchHeader::NO_SEQUENCE);
+        Self {
+            builder: builder.transactional(),
+            guard: producer.guard,
+            ..Self::default()
+        }
+    }
+
     fn bytes(&self) -> usize {
         self.builder.size()
     }

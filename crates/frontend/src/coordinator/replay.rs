@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailwater_kafka::batch::{BatchHeader, Batches, Compression, HEADER_BYTES};
+use tailwater_kafka::batch::{BatchHeader, Batches, Compression, HEADER_BYTES, Marker, TransactionEnd};
 use tailwater_kafka::record::records;
 use tailwater_runtime::clock::Clock;
 use tailwater_types::Offset;
@@ -69,7 +69,12 @@ fn replay_batches<M: Machine>(batches: &[bytes::Bytes], machine: &mut M, clock: 
     for batch in batches.iter().cloned().flat_map(Batches::new) {
         let (header, bytes) = batch.map_err(|error| error.to_string())?;
         next = Some(header.end_offset());
-        if !header.is_control() {
+        if header.is_control() {
+            let marker = Marker::read(&bytes).map_err(|error| error.to_string())?;
+            if let Some(marker) = marker {
+                machine.replay_end(header.producer_id, marker.end == TransactionEnd::Commit);
+            }
+        } else {
             replay_batch(&header, &bytes, machine, clock)?;
         }
     }
@@ -81,6 +86,7 @@ fn replay_batch<M: Machine>(header: &BatchHeader, bytes: &[u8], machine: &mut M,
         Ok(Compression::None) => {}
         other => return Err(format!("compressed records: {other:?}")),
     }
+    let producer_id = header.is_transactional().then_some(header.producer_id);
     let now = Now {
         at: clock.now(),
         wall_ms: clock.wall_ms(),
@@ -89,7 +95,7 @@ fn replay_batch<M: Machine>(header: &BatchHeader, bytes: &[u8], machine: &mut M,
         let found = found.map_err(|error| error.to_string())?;
         let key = found.key.ok_or("a record without a key")?;
         machine
-            .replay(key, found.value, now)
+            .replay(key, found.value, producer_id, now)
             .map_err(|error| error.to_string())?;
     }
     Ok(())

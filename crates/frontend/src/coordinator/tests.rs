@@ -36,7 +36,13 @@ impl Machine for Scripted {
     type Write = ();
     type Event = ();
 
-    fn replay(&mut self, _key: &[u8], _value: Option<&[u8]>, _now: Now) -> Result<(), CodecError> {
+    fn replay(
+        &mut self,
+        _key: &[u8],
+        _value: Option<&[u8]>,
+        _producer_id: Option<i64>,
+        _now: Now,
+    ) -> Result<(), CodecError> {
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use tailwater_kafka::ErrorCode;
+use tailwater_log::TransactionMarker;
 use tailwater_rpc::controller::NewTopic;
 use tailwater_runtime::Clock;
 use tailwater_types::NodeId;
@@ -18,7 +19,7 @@ use crate::admin::settings;
 use crate::config::GroupsConfig;
 use crate::coordinator::{Host, Hosted, ask};
 use crate::metadata::{TopicCreator, names};
-use crate::partition::Partitions;
+use crate::partition::{Partition, Partitions};
 use crate::session::Session;
 use crate::view::View;
 
@@ -98,6 +99,28 @@ impl Groups {
             Err(error) => return request.refused(error),
         };
         ask(&commands, group, request).await
+    }
+
+    /// Ends a producer's transaction in all groups of a partition of the internal topic that is coordinated here. Their
+    /// owner writes the marker, so that what it knows is what the log says.
+    pub async fn end_transaction(&self, index: i32, marker: TransactionMarker) -> ErrorCode {
+        let request = Request::EndTransaction(marker);
+        let commands = match self.host.owner_at(index) {
+            Ok(commands) => commands,
+            Err(error) => return error,
+        };
+        match ask(&commands, String::new(), request).await {
+            Reply::Ended(error) => error,
+            _ => ErrorCode::UnknownServerError,
+        }
+    }
+
+    /// The log of a group that is coordinated here.
+    ///
+    /// # Errors
+    /// The code for clients.
+    pub fn log_of(&self, group: &str) -> Result<Arc<Partition>, ErrorCode> {
+        self.host.log_of(group)
     }
 
     /// All groups that are coordinated here.

@@ -65,7 +65,7 @@ impl Group {
         subscriptions.any(|metadata| subscription::topics(&metadata).is_none_or(|topics| topics.contains(&topic)))
     }
 
-    /// The partitions that have an offset, or will have one when what is on its way is committed.
+    /// The partitions that have an offset, or may have one when what is on its way, or in a transaction, is committed.
     fn offset_partitions(&self) -> BTreeSet<TopicPartition> {
         let committed = self.offsets.iter().flat_map(|(topic, partitions)| {
             partitions.keys().map(|partition| TopicPartition {
@@ -73,7 +73,8 @@ impl Group {
                 partition: *partition,
             })
         });
-        committed.chain(self.in_flight.values().flatten().cloned()).collect()
+        let on_their_way = self.in_flight.values().flatten().chain(self.pending.partitions());
+        committed.chain(on_their_way.cloned()).collect()
     }
 
     pub(super) fn tombstone(&self, partition: TopicPartition) -> Record {

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tailwater_kafka::ErrorCode;
+use tailwater_log::TransactionMarker;
 use tailwater_runtime::clock::Instant;
 use tailwater_types::TopicId;
 
 use crate::config::GroupsConfig;
-pub(crate) use crate::coordinator::{Now, Waiter};
+pub(crate) use crate::coordinator::{InTransaction, Now, Waiter};
 
 /// Bounds that hold for every group.
 #[derive(Clone, Debug)]
@@ -104,6 +105,14 @@ pub struct Commit {
     pub unknown_group: ErrorCode,
 }
 
+/// A TxnOffsetCommit request, whose transaction is known to have this group's partition of the log.
+#[derive(Clone, Debug)]
+pub struct TransactionalCommit {
+    pub member: MemberRef,
+    pub producer: InTransaction,
+    pub offsets: Vec<(TopicPartition, CommittedOffset)>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicPartition {
     pub topic: String,
@@ -126,9 +135,19 @@ pub struct CommittedOffset {
 /// Which offsets an OffsetFetch request asks for; `None`: all there are.
 #[derive(Clone, Debug)]
 pub struct FetchOffsets {
-    /// Whether what is on its way counts too: the answer waits for its outcome (KIP-447).
+    /// Whether what is on its way counts too: the answer waits for its outcome, and is none where a transaction is open
+    /// (KIP-447).
     pub require_stable: bool,
     pub topics: Option<Vec<(String, Vec<i32>)>>,
+}
+
+/// What is committed of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    Nothing,
+    Offset(CommittedOffset),
+    /// An open transaction would commit another offset: UNSTABLE_OFFSET_COMMIT.
+    Unstable,
 }
 
 /// Anything that a client can ask of a group.
@@ -139,6 +158,9 @@ pub enum Request {
     Heartbeat(MemberRef),
     Leave(Vec<Leaving>),
     Commit(Commit),
+    CommitInTransaction(TransactionalCommit),
+    /// Of no group in particular: of all that a transaction has offsets of.
+    EndTransaction(TransactionMarker),
     FetchOffsets(FetchOffsets),
     Describe,
     /// Of no group in particular: all of a shard.
@@ -155,7 +177,9 @@ pub enum Reply {
     Leave(LeaveReply),
     /// One error for the whole request: whether it was stored.
     Commit(ErrorCode),
-    /// By topic and partition; `None` where nothing was committed.
+    /// Whether the marker is written.
+    Ended(ErrorCode),
+    /// By topic and partition.
     FetchOffsets(Result<Vec<FetchedTopic>, ErrorCode>),
     Describe(Result<GroupDescription, ErrorCode>),
     List(Result<Vec<GroupSummary>, ErrorCode>),
@@ -185,7 +209,7 @@ pub struct GroupSummary {
     pub protocol_type: String,
 }
 
-pub type FetchedTopic = (String, Vec<(i32, Option<CommittedOffset>)>);
+pub type FetchedTopic = (String, Vec<(i32, Fetched)>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinReply {
@@ -257,7 +281,8 @@ impl Request {
                 error,
                 members: Vec::new(),
             }),
-            Self::Commit(_) => Reply::Commit(error),
+            Self::Commit(_) | Self::CommitInTransaction(_) => Reply::Commit(error),
+            Self::EndTransaction(_) => Reply::Ended(error),
             Self::FetchOffsets(_) => Reply::FetchOffsets(Err(error)),
             Self::Describe => Reply::Describe(Err(error)),
             Self::List => Reply::List(Err(error)),
@@ -279,6 +304,7 @@ impl Reply {
                 members: Vec::new(),
             }),
             Self::Commit(_) => Self::Commit(error),
+            Self::Ended(_) => Self::Ended(error),
             Self::FetchOffsets(_) => Self::FetchOffsets(Err(error)),
             Self::Describe(_) => Self::Describe(Err(error)),
             Self::List(_) => Self::List(Err(error)),
@@ -327,9 +353,11 @@ pub struct MemberMetadata {
     pub assignment: Bytes,
 }
 
-/// Records to be written in one batch, and what they decide once they are committed (docs/design.md, invariant 10).
+/// Records to be written in one batch, or a marker, and what they decide once they are committed (docs/design.md,
+/// invariant 10).
 #[derive(Debug)]
 pub struct Write {
+    /// Empty for a marker, which may be about several.
     pub group: String,
     /// Counts the group's writes.
     pub(super) number: u64,
@@ -337,6 +365,19 @@ pub struct Write {
     /// Answers when the write is committed; refused if it fails.
     pub answers: Vec<(Waiter, Reply)>,
     pub(super) then: Then,
+}
+
+impl Write {
+    /// The end of a producer's transaction in all groups of the log.
+    pub(super) fn of_marker(marker: TransactionMarker, waiter: Waiter) -> Self {
+        Self {
+            group: String::new(),
+            number: 0,
+            records: Vec::new(),
+            answers: vec![(waiter, Reply::Ended(ErrorCode::None))],
+            then: Then::EndTransaction(marker),
+        }
+    }
 }
 
 /// What a group does when its records are committed, or when they can't be.
@@ -351,6 +392,9 @@ pub(super) enum Then {
     /// A static member has a new id.
     Replace(Box<Replaced>),
     StoreOffsets(Vec<(TopicPartition, CommittedOffset)>),
+    /// Offsets that count when their transaction is committed.
+    KeepPending(InTransaction, Vec<(TopicPartition, CommittedOffset)>),
+    EndTransaction(TransactionMarker),
     /// The group is forgotten, with these offsets; `was_stored`: what it goes back to if that can't be written.
     Delete {
         offsets: Vec<TopicPartition>,

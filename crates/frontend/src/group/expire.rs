@@ -41,6 +41,7 @@ impl Group {
             }
         } else if self.phase == Phase::Empty
             && self.offsets.is_empty()
+            && self.pending.is_empty()
             && self.pending_join.is_empty()
             && self.is_stored
         {
@@ -76,7 +77,8 @@ impl Group {
                 partition: *partition,
             })
         });
-        found.collect()
+        // Somebody is about to commit anew.
+        found.filter(|at| !self.pending.has(at)).collect()
     }
 
     /// `None`: nothing expires now, whatever it says itself.

@@ -5,11 +5,11 @@
 use tailwater_kafka::{CodecError, ErrorCode};
 use tailwater_runtime::clock::Instant;
 
-use super::effects::{Effects, Reply, Request, Write};
+use super::effects::{Effects, Reply, Request, Then, Write};
 use super::metrics::GroupMetrics;
 use super::record;
 use super::shard::Shard;
-use crate::coordinator::{KeyValue, Machine, Now, Turn, Waiter};
+use crate::coordinator::{Form, KeyValue, Machine, Now, Turn, Waiter};
 use crate::view::View;
 
 pub(crate) struct GroupMachine {
@@ -50,11 +50,21 @@ impl Machine for GroupMachine {
     /// Groups have no jobs.
     type Event = std::convert::Infallible;
 
-    fn replay(&mut self, key: &[u8], value: Option<&[u8]>, now: Now) -> Result<(), CodecError> {
+    fn replay(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        producer_id: Option<i64>,
+        now: Now,
+    ) -> Result<(), CodecError> {
         if let Some(record) = record::decode(key, value)? {
-            self.shard.replay(record, now);
+            self.shard.replay(record, producer_id, now);
         }
         Ok(())
+    }
+
+    fn replay_end(&mut self, producer_id: i64, is_commit: bool) {
+        self.shard.end_transaction(producer_id, is_commit);
     }
 
     fn loaded(&mut self, now: Now) -> Turn<Self> {
@@ -92,6 +102,14 @@ impl Machine for GroupMachine {
 
     fn encode(write: &Write) -> Result<Vec<KeyValue>, CodecError> {
         write.records.iter().map(record::encode).collect()
+    }
+
+    fn form(write: &Write) -> Form {
+        match &write.then {
+            Then::KeepPending(producer, _) => Form::Transactional(*producer),
+            Then::EndTransaction(marker) => Form::Marker(*marker),
+            _ => Form::Plain,
+        }
     }
 
     fn refused(request: &Request, error: ErrorCode) -> Reply {

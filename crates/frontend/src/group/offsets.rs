@@ -3,14 +3,13 @@
 //! Owns: who may commit, as Apache Kafka 4.3 checks it, and what is read back. Does not own: whether topics exist
 //! (`wire.rs`), how long offsets are kept.
 
-use std::collections::BTreeMap;
-
 use tailwater_kafka::ErrorCode;
 
 use super::effects::{
-    Commit, CommittedOffset, FetchOffsets, FetchedTopic, MemberRef, Record, Reply, Step, Then, TopicPartition, Waiter,
+    Commit, CommittedOffset, FetchOffsets, Fetched, FetchedTopic, MemberRef, Record, Reply, Step, Then, TopicPartition,
+    TransactionalCommit, Waiter,
 };
-use super::state::{Group, Offsets, Phase};
+use super::state::{Group, Phase};
 
 impl Group {
     pub(super) fn commit(&mut self, commit: Commit, waiter: Waiter, step: &mut Step<'_>) {
@@ -24,14 +23,32 @@ impl Group {
         if commit.offsets.is_empty() {
             return step.reply(waiter, Reply::Commit(ErrorCode::None));
         }
+        let records = self.offset_records(&commit.offsets);
+        let answers = vec![(waiter, Reply::Commit(ErrorCode::None))];
+        self.write(records, answers, Then::StoreOffsets(commit.offsets), step);
+    }
+
+    /// A commit that counts when its transaction is committed. It is no sign of life, and may come amid a rebalance.
+    pub(super) fn commit_in_transaction(&mut self, commit: TransactionalCommit, waiter: Waiter, step: &mut Step<'_>) {
+        if let Err(error) = self.check_transactional_commit(&commit.member) {
+            return step.reply(waiter, Reply::Commit(error));
+        }
+        if commit.offsets.is_empty() {
+            return step.reply(waiter, Reply::Commit(ErrorCode::None));
+        }
+        let records = self.offset_records(&commit.offsets);
+        let answers = vec![(waiter, Reply::Commit(ErrorCode::None))];
+        let then = Then::KeepPending(commit.producer, commit.offsets);
+        self.write(records, answers, then, step);
+    }
+
+    fn offset_records(&self, offsets: &[(TopicPartition, CommittedOffset)]) -> Vec<Record> {
         let record = |(partition, value): &(TopicPartition, CommittedOffset)| Record::Offset {
             group: self.id.clone(),
             partition: partition.clone(),
             value: Some(value.clone()),
         };
-        let records = commit.offsets.iter().map(record).collect();
-        let answers = vec![(waiter, Reply::Commit(ErrorCode::None))];
-        self.write(records, answers, Then::StoreOffsets(commit.offsets), step);
+        offsets.iter().map(record).collect()
     }
 
     /// Answers what is committed; where what is on its way is to count too, when its outcome is known.
@@ -39,7 +56,8 @@ impl Group {
         if asked.require_stable && !self.in_flight.is_empty() {
             self.stable_fetches.push_back((self.next_write, asked, waiter));
         } else {
-            step.reply(waiter, Reply::FetchOffsets(Ok(fetch(&self.offsets, asked))));
+            let found = self.fetch(asked);
+            step.reply(waiter, Reply::FetchOffsets(Ok(found)));
         }
     }
 
@@ -50,7 +68,8 @@ impl Group {
             .stable_fetches
             .pop_front_if(|(before, ..)| *before <= first_unknown)
         {
-            step.reply(waiter, Reply::FetchOffsets(Ok(fetch(&self.offsets, asked))));
+            let found = self.fetch(asked);
+            step.reply(waiter, Reply::FetchOffsets(Ok(found)));
         }
     }
 
@@ -75,12 +94,28 @@ impl Group {
         }
     }
 
+    /// Producers before TxnOffsetCommit 3 don't say who consumes for them, and are believed.
+    fn check_transactional_commit(&self, member: &MemberRef) -> Result<(), ErrorCode> {
+        let is_named = member.generation >= 0 || !member.member_id.is_empty() || member.instance_id.is_some();
+        if !is_named || (member.generation < 0 && self.phase == Phase::Empty) {
+            return Ok(());
+        }
+        self.check_member(&member.member_id, member.instance_id.as_deref())?;
+        match member.generation == self.generation {
+            true => Ok(()),
+            false => Err(ErrorCode::IllegalGeneration),
+        }
+    }
+
+    /// A record outside of transactions is committed.
     pub(super) fn set_offset(&mut self, at: TopicPartition, value: Option<CommittedOffset>) {
         match value {
             Some(value) => {
-                self.offsets.entry(at.topic).or_default().insert(at.partition, value);
+                self.pending.outdate(&at);
+                self.store_offset(at, value);
             }
             None => {
+                self.pending.forget(&at);
                 if let Some(partitions) = self.offsets.get_mut(&at.topic) {
                     partitions.remove(&at.partition);
                     if partitions.is_empty() {
@@ -90,26 +125,48 @@ impl Group {
             }
         }
     }
+
+    fn store_offset(&mut self, at: TopicPartition, value: CommittedOffset) {
+        self.offsets.entry(at.topic).or_default().insert(at.partition, value);
+    }
+
+    /// A producer's transaction has ended: what it has committed counts now, or never.
+    pub(super) fn end_transaction(&mut self, producer_id: i64, is_commit: bool) {
+        for (at, value) in self.pending.end(producer_id, is_commit) {
+            self.store_offset(at, value);
+        }
+    }
+
+    /// What is committed of what is asked for.
+    fn fetch(&self, asked: FetchOffsets) -> Vec<FetchedTopic> {
+        let topics = asked.topics.unwrap_or_else(|| {
+            let all = self.offsets.iter();
+            all.map(|(topic, partitions)| (topic.clone(), partitions.keys().copied().collect()))
+                .collect()
+        });
+        let answer = |(topic, indexes): (String, Vec<i32>)| {
+            let partitions = self.offsets.get(&topic);
+            let mut at = TopicPartition { topic, partition: 0 };
+            let mut find = |index: i32| {
+                at.partition = index;
+                if asked.require_stable && self.pending.has(&at) {
+                    return (index, Fetched::Unstable);
+                }
+                let found = partitions.and_then(|partitions| partitions.get(&index)).cloned();
+                (index, found.map_or(Fetched::Nothing, Fetched::Offset))
+            };
+            let found = indexes.into_iter().map(&mut find).collect();
+            (at.topic, found)
+        };
+        topics.into_iter().map(answer).collect()
+    }
 }
 
-/// What is committed of what is asked for.
-pub(super) fn fetch(offsets: &Offsets, asked: FetchOffsets) -> Vec<FetchedTopic> {
-    let Some(topics) = asked.topics else {
-        let all = |partitions: &BTreeMap<i32, CommittedOffset>| {
-            partitions
-                .iter()
-                .map(|(index, value)| (*index, Some(value.clone())))
-                .collect()
-        };
-        return offsets
-            .iter()
-            .map(|(topic, partitions)| (topic.clone(), all(partitions)))
-            .collect();
-    };
+/// What a group that isn't there has committed of what is asked for.
+pub(super) fn nothing(asked: FetchOffsets) -> Vec<FetchedTopic> {
     let answer = |(topic, indexes): (String, Vec<i32>)| {
-        let partitions = offsets.get(&topic);
-        let find = |index: i32| (index, partitions.and_then(|p| p.get(&index)).cloned());
-        (topic, indexes.into_iter().map(find).collect())
+        let partitions = indexes.into_iter().map(|index| (index, Fetched::Nothing));
+        (topic, partitions.collect())
     };
-    topics.into_iter().map(answer).collect()
+    asked.topics.unwrap_or_default().into_iter().map(answer).collect()
 }

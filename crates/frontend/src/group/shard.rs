@@ -8,9 +8,10 @@
 //! earliest deadline it once set has come, and then says anew when it wants to be looked at.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use tailwater_kafka::ErrorCode;
+use tailwater_kafka::batch::TransactionEnd;
 use tailwater_runtime::clock::Instant;
 
 use super::effects::{
@@ -24,6 +25,8 @@ use super::state::Group;
 pub struct Shard {
     limits: Limits,
     groups: BTreeMap<String, Slot>,
+    /// Which groups an open transaction has offsets of, by producer.
+    transactions: BTreeMap<i64, BTreeSet<String>>,
     /// When to look at which group. Holds outdated entries: only a slot's own `wake_at` counts.
     wakes: BinaryHeap<Reverse<(Instant, String)>>,
     /// When all groups are looked at for what has expired; `None`: there are none.
@@ -41,6 +44,7 @@ impl Shard {
         Self {
             limits,
             groups: BTreeMap::new(),
+            transactions: BTreeMap::new(),
             wakes: BinaryHeap::new(),
             expire_at: None,
         }
@@ -50,22 +54,36 @@ impl Shard {
         self.groups.len()
     }
 
-    /// Takes over one record of the log, which is read from the start. The last one of a key counts.
-    pub fn replay(&mut self, record: Record, now: Now) {
+    /// Takes over one record of the log, which is read from the start. The last one of a key counts; offsets of a
+    /// transaction when its marker comes.
+    pub fn replay(&mut self, record: Record, producer_id: Option<i64>, now: Now) {
         let (Record::Group { group: id, .. } | Record::Offset { group: id, .. }) = &record;
         let id = id.clone();
         let slot = slot(&mut self.groups, &id, now);
         match record {
             Record::Group { value: Some(value), .. } => slot.group.restore(value),
-            Record::Group { value: None, .. } => {
-                let offsets = std::mem::take(&mut slot.group.offsets);
-                slot.group = Group::new(&id, now.wall_ms);
-                slot.group.offsets = offsets;
-            }
-            Record::Offset { partition, value, .. } => slot.group.set_offset(partition, value),
+            Record::Group { value: None, .. } => slot.group.restore_nothing(now.wall_ms),
+            Record::Offset { partition, value, .. } => match (producer_id, value) {
+                (Some(producer_id), Some(value)) => {
+                    slot.group.pending.insert(producer_id, partition, value);
+                    self.transactions.entry(producer_id).or_default().insert(id.clone());
+                }
+                (_, value) => slot.group.set_offset(partition, value),
+            },
         }
         if slot.group.is_forgettable() {
             self.groups.remove(&id);
+        }
+    }
+
+    /// A producer's marker: what its transaction has committed of any group counts now, or never.
+    pub fn end_transaction(&mut self, producer_id: i64, is_commit: bool) {
+        for id in self.transactions.remove(&producer_id).unwrap_or_default() {
+            let Some(slot) = self.groups.get_mut(&id) else { continue };
+            slot.group.end_transaction(producer_id, is_commit);
+            if slot.group.is_forgettable() {
+                self.groups.remove(&id);
+            }
         }
     }
 
@@ -87,10 +105,17 @@ impl Shard {
 
     pub fn step(&mut self, id: &str, request: Request, waiter: Waiter, now: Now) -> Effects {
         let mut effects = Effects::default();
-        if let Request::List = request {
-            let all = self.groups.values().map(|slot| slot.group.summary()).collect();
-            effects.replies.push((waiter, Reply::List(Ok(all))));
-            return effects;
+        match request {
+            Request::List => {
+                let all = self.groups.values().map(|slot| slot.group.summary()).collect();
+                effects.replies.push((waiter, Reply::List(Ok(all))));
+                return effects;
+            }
+            Request::EndTransaction(marker) => {
+                effects.writes.push(Write::of_marker(marker, waiter));
+                return effects;
+            }
+            _ => {}
         }
         if !self.groups.contains_key(id) && !creates_group(&request) {
             effects.replies.push((waiter, unknown_group(request)));
@@ -112,8 +137,10 @@ impl Shard {
             }
             Request::Leave(leaving) => slot.group.leave(&leaving, waiter, &mut step),
             Request::Commit(commit) => slot.group.commit(commit, waiter, &mut step),
+            Request::CommitInTransaction(commit) => slot.group.commit_in_transaction(commit, waiter, &mut step),
             Request::FetchOffsets(asked) => slot.group.fetch_offsets(asked, waiter, &mut step),
-            Request::Describe | Request::List => {
+            // The last two are none of a group's.
+            Request::Describe | Request::List | Request::EndTransaction(_) => {
                 let described = slot.group.describe();
                 step.reply(waiter, Reply::Describe(Ok(described)));
             }
@@ -133,6 +160,12 @@ impl Shard {
             Err(error) => effects
                 .replies
                 .extend(answers.map(|(waiter, reply)| (waiter, reply.into_refusal(error)))),
+        }
+        if let Then::EndTransaction(marker) = write.then {
+            if result.is_ok() {
+                self.end_transaction(marker.producer_id, marker.marker.end == TransactionEnd::Commit);
+            }
+            return effects;
         }
         let Some(slot) = self.groups.get_mut(&write.group) else {
             return effects;
@@ -161,11 +194,19 @@ impl Shard {
                     .into_iter()
                     .for_each(|(at, value)| group.set_offset(at, Some(value)));
             }
+            (Then::KeepPending(producer, offsets), Ok(())) => {
+                let groups = self.transactions.entry(producer.producer_id).or_default();
+                groups.insert(write.group.clone());
+                offsets
+                    .into_iter()
+                    .for_each(|(at, value)| group.pending.insert(producer.producer_id, at, value));
+            }
             (Then::Delete { offsets, .. } | Then::DropOffsets(offsets), Ok(())) => {
                 offsets.into_iter().for_each(|at| group.set_offset(at, None));
             }
             (Then::Delete { was_stored, .. }, Err(_)) => group.is_stored |= was_stored,
-            (Then::StoreOffsets(_) | Then::DropOffsets(_), Err(_)) | (Then::Nothing, _) => {}
+            (Then::StoreOffsets(_) | Then::KeepPending(..) | Then::DropOffsets(_), Err(_))
+            | (Then::Nothing | Then::EndTransaction(_), _) => {}
         }
         group.answer_stable_fetches(&mut step);
         self.settle(&write.group, &effects);
@@ -249,6 +290,7 @@ fn creates_group(request: &Request) -> bool {
     match request {
         Request::Join(join) => join.member_id.is_empty(),
         Request::Commit(commit) => commit.member.generation < 0,
+        Request::CommitInTransaction(commit) => commit.member.generation < 0,
         _ => false,
     }
 }
@@ -265,9 +307,12 @@ fn unknown_group(request: Request) -> Reply {
         }),
         Request::Commit(Commit { unknown_group, .. }) => Reply::Commit(unknown_group),
         // It has committed nothing, which is no error.
-        Request::FetchOffsets(asked) => Reply::FetchOffsets(Ok(offsets::fetch(&BTreeMap::new(), asked))),
-        Request::Describe | Request::List | Request::Delete | Request::DeleteOffsets(_) => {
-            request.refused(ErrorCode::GroupIdNotFound)
-        }
+        Request::FetchOffsets(asked) => Reply::FetchOffsets(Ok(offsets::nothing(asked))),
+        Request::CommitInTransaction(_) => Reply::Commit(ErrorCode::IllegalGeneration),
+        Request::Describe
+        | Request::List
+        | Request::EndTransaction(_)
+        | Request::Delete
+        | Request::DeleteOffsets(_) => request.refused(ErrorCode::GroupIdNotFound),
     }
 }

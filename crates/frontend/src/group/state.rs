@@ -14,6 +14,7 @@ use super::effects::{
     CommittedOffset, FetchOffsets, GroupMetadata, JoinReply, JoinedMember, MemberMetadata, Protocol, Record, Reply,
     Step, SyncReply, Then, TopicPartition, Waiter, Write,
 };
+use super::pending::PendingOffsets;
 
 /// Committed offsets by topic and partition.
 pub type Offsets = BTreeMap<String, BTreeMap<i32, CommittedOffset>>;
@@ -45,6 +46,8 @@ pub struct Group {
     /// How many members have a JoinGroup waiting.
     awaiting_join: usize,
     pub(super) offsets: Offsets,
+    /// What open transactions would commit.
+    pub(super) pending: PendingOffsets,
     /// Writes whose outcome isn't known yet, by number, with the partitions whose offsets they store.
     pub(super) in_flight: BTreeMap<u64, Vec<TopicPartition>>,
     /// The number of the next write.
@@ -161,6 +164,7 @@ impl Group {
             supported: BTreeMap::new(),
             awaiting_join: 0,
             offsets: BTreeMap::new(),
+            pending: PendingOffsets::default(),
             in_flight: BTreeMap::new(),
             next_write: 0,
             stable_fetches: VecDeque::new(),
@@ -172,9 +176,7 @@ impl Group {
     /// Becomes what the log says; offsets stay, and of a member that is named twice the first entry counts. Sessions begin
     /// with [`Group::loaded`].
     pub(super) fn restore(&mut self, stored: GroupMetadata) {
-        let offsets = std::mem::take(&mut self.offsets);
-        *self = Self::new(&self.id, stored.since_ms);
-        self.offsets = offsets;
+        self.restore_nothing(stored.since_ms);
         self.is_stored = true;
         self.generation = stored.generation;
         self.phase = match stored.members.is_empty() {
@@ -207,6 +209,13 @@ impl Group {
         if let Some(leader) = stored.leader.filter(|leader| self.members.contains_key(leader)) {
             self.leader = Some(leader);
         }
+    }
+
+    /// Becomes a group without members, of which the log says nothing but its offsets.
+    pub(super) fn restore_nothing(&mut self, since_ms: i64) {
+        let (offsets, pending) = (std::mem::take(&mut self.offsets), std::mem::take(&mut self.pending));
+        *self = Self::new(&self.id, since_ms);
+        (self.offsets, self.pending) = (offsets, pending);
     }
 
     /// Begins the sessions of a group that was read from the log. One that has more members than it may rebalances: who
@@ -262,6 +271,7 @@ impl Group {
             && self.members.is_empty()
             && self.pending_join.is_empty()
             && self.offsets.is_empty()
+            && self.pending.is_empty()
             && self.in_flight.is_empty()
             && !self.is_stored
     }
@@ -282,7 +292,9 @@ impl Group {
         let number = self.next_write;
         self.next_write += 1;
         let stored = match &then {
-            Then::StoreOffsets(offsets) => offsets.iter().map(|(at, _)| at.clone()).collect(),
+            Then::StoreOffsets(offsets) | Then::KeepPending(_, offsets) => {
+                offsets.iter().map(|(at, _)| at.clone()).collect()
+            }
             _ => Vec::new(),
         };
         self.in_flight.insert(number, stored);

@@ -8,3 +8,4 @@ mod membership;
 mod offsets;
 mod owner;
 mod rebalance;
+mod transactions;

@@ -8,7 +8,9 @@ use tailwater_kafka::{ErrorCode, Str, Uuid};
 use tailwater_types::TopicId;
 
 use super::coordinator::Groups;
-use super::effects::{Commit, CommittedOffset, FetchOffsets, FetchedTopic, MemberRef, Reply, Request, TopicPartition};
+use super::effects::{
+    Commit, CommittedOffset, FetchOffsets, Fetched, FetchedTopic, MemberRef, Reply, Request, TopicPartition,
+};
 use crate::server::RequestContext;
 use crate::view::{Snapshot, Topic};
 
@@ -36,37 +38,12 @@ pub(crate) async fn offset_commit(
         BROKERS_RETENTION => -1,
         retention_ms => now_ms.saturating_add(retention_ms),
     };
-    let mut offsets = Vec::new();
-    let mut is_group_asked = false;
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for asked in request.topics {
-        let topic = find(view, &asked.name, asked.topic_id, by_id);
-        let mut answered = OffsetCommitResponseTopic {
-            name: asked.name,
-            topic_id: asked.topic_id,
-            partitions: Vec::new(),
-        };
-        for partition in asked.partitions {
-            let error_code = check_commit(topic, &partition, by_id, groups.config().offset_metadata_max_chars);
-            is_group_asked |= is_for_the_group(error_code);
-            if let (Some(topic), ErrorCode::None) = (topic, error_code) {
-                let at = TopicPartition {
-                    topic: topic.name.to_string(),
-                    partition: partition.partition_index,
-                };
-                offsets.push((
-                    at,
-                    to_offset(partition.clone(), topic.info.id, now_ms, expire_timestamp_ms),
-                ));
-            }
-            let partition_index = partition.partition_index;
-            answered.partitions.push(OffsetCommitResponsePartition {
-                partition_index,
-                error_code,
-            });
-        }
-        topics.push(answered);
-    }
+    let at_ms = (now_ms, expire_timestamp_ms);
+    let Sorted {
+        offsets,
+        mut topics,
+        is_group_asked,
+    } = sort(groups, view, request.topics, by_id, at_ms);
     if is_group_asked {
         let unknown_group = match context.version >= FIRST_UNKNOWN_GROUP_VERSION {
             true => ErrorCode::GroupIdNotFound,
@@ -86,16 +63,71 @@ pub(crate) async fn offset_commit(
             Reply::Commit(error) => error,
             _ => ErrorCode::UnknownServerError,
         };
-        if error.is_error() {
-            let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
-            partitions
-                .filter(|partition| is_for_the_group(partition.error_code))
-                .for_each(|partition| partition.error_code = error);
-        }
+        refuse(&mut topics, error);
     }
     OffsetCommitResponse {
         throttle_time_ms: 0,
         topics,
+    }
+}
+
+/// What is to be committed, and what is wrong with the rest.
+pub(super) struct Sorted {
+    pub offsets: Vec<(TopicPartition, CommittedOffset)>,
+    pub topics: Vec<OffsetCommitResponseTopic>,
+    /// Whether there is anything that the group judges.
+    pub is_group_asked: bool,
+}
+
+/// `at_ms`: when it is committed, and when it expires.
+pub(super) fn sort(
+    groups: &Groups,
+    view: &Snapshot,
+    asked: Vec<OffsetCommitRequestTopic>,
+    by_id: bool,
+    (now_ms, expire_timestamp_ms): (i64, i64),
+) -> Sorted {
+    let mut sorted = Sorted {
+        offsets: Vec::new(),
+        topics: Vec::with_capacity(asked.len()),
+        is_group_asked: false,
+    };
+    for asked in asked {
+        let topic = find(view, &asked.name, asked.topic_id, by_id);
+        let mut answered = OffsetCommitResponseTopic {
+            name: asked.name,
+            topic_id: asked.topic_id,
+            partitions: Vec::new(),
+        };
+        for partition in asked.partitions {
+            let partition_index = partition.partition_index;
+            let error_code = check_commit(topic, &partition, by_id, groups.config().offset_metadata_max_chars);
+            sorted.is_group_asked |= is_for_the_group(error_code);
+            if let (Some(topic), ErrorCode::None) = (topic, error_code) {
+                let at = TopicPartition {
+                    topic: topic.name.to_string(),
+                    partition: partition_index,
+                };
+                let offset = to_offset(partition, topic.info.id, now_ms, expire_timestamp_ms);
+                sorted.offsets.push((at, offset));
+            }
+            answered.partitions.push(OffsetCommitResponsePartition {
+                partition_index,
+                error_code,
+            });
+        }
+        sorted.topics.push(answered);
+    }
+    sorted
+}
+
+/// The group's error, if it is one, for all partitions that it was asked about.
+pub(super) fn refuse(topics: &mut [OffsetCommitResponseTopic], error: ErrorCode) {
+    if error.is_error() {
+        let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        partitions
+            .filter(|partition| is_for_the_group(partition.error_code))
+            .for_each(|partition| partition.error_code = error);
     }
 }
 
@@ -255,20 +287,24 @@ fn to_response(view: &Snapshot, (name, partitions): FetchedTopic, wants_all: boo
         (None, Some(_)) => true,
         (_, None) => false,
     };
-    let partition = |(partition_index, offset): (i32, Option<CommittedOffset>)| {
+    let partition = |(partition_index, fetched): (i32, Fetched)| {
         let nothing = OffsetFetchResponsePartitions {
             partition_index,
             committed_offset: NOTHING,
             ..Default::default()
         };
-        match offset.filter(is_current) {
-            Some(offset) => Some(OffsetFetchResponsePartitions {
+        match fetched {
+            Fetched::Offset(offset) if is_current(&offset) => Some(OffsetFetchResponsePartitions {
                 committed_offset: offset.offset,
                 committed_leader_epoch: offset.leader_epoch,
                 metadata: Some(offset.metadata.into()),
                 ..nothing
             }),
-            None => (!wants_all).then_some(nothing),
+            Fetched::Unstable => Some(OffsetFetchResponsePartitions {
+                error_code: ErrorCode::UnstableOffsetCommit,
+                ..nothing
+            }),
+            Fetched::Nothing | Fetched::Offset(_) => (!wants_all).then_some(nothing),
         }
     };
     OffsetFetchResponseTopics {

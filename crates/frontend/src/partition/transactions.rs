@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tailwater_format::snapshot::AbortedTransaction;
-use tailwater_kafka::batch::{BatchHeader, Batches, MARKER_BYTES};
+use tailwater_kafka::batch::{BatchBuilder, BatchHeader, Batches, MARKER_BYTES};
 use tailwater_log::{TransactionMarker, Verification};
 use tailwater_runtime::clock::Instant;
 use tailwater_types::Offset;
@@ -61,6 +61,19 @@ impl Partition {
     pub fn begin_verification(&self, batch: &BatchHeader, epoch_per_transaction: bool) -> Verification {
         let state = &mut *self.state.lock();
         state.verifications.begin(&state.log, batch, epoch_per_transaction)
+    }
+
+    /// The same for a batch that a group's coordinator writes here for a producer: it has no sequence.
+    pub fn begin_verification_of_offsets(
+        &self,
+        producer_id: i64,
+        producer_epoch: i16,
+        epoch_per_transaction: bool,
+    ) -> Verification {
+        let batch = BatchBuilder::new()
+            .producer(producer_id, producer_epoch, BatchHeader::NO_SEQUENCE)
+            .transactional();
+        self.begin_verification(batch.header(), epoch_per_transaction)
     }
 
     /// Everything below is decided and committed, and is what may be read under read_committed.

@@ -16,7 +16,7 @@ use tailwater_runtime::clock::Instant;
 use tailwater_types::TopicId;
 
 use super::{FIRST_ID_VERSION, ProduceHandler};
-use crate::txn::ProducerRef;
+use crate::txn::{ProducerRef, is_passing};
 
 /// From here on a batch adds its partition to the transaction (transactions of version 2).
 const FIRST_ADDING_VERSION: i16 = 12;
@@ -25,8 +25,6 @@ const FIRST_ABORTABLE_VERSION: i16 = 11;
 
 /// How long a coordinator is asked that can't answer yet: clients come again.
 const ASKED_AT_MOST: Duration = Duration::from_secs(5);
-/// Between two questions, about as Kafka's `add.partitions.to.txn.retry.backoff.ms`.
-const RETRY: Duration = Duration::from_millis(20);
 
 /// What is known of a request's transactional batches before any of them is appended.
 #[derive(Default)]
@@ -72,17 +70,11 @@ pub(super) async fn verify(
         return verified;
     };
     let wanted: Vec<_> = questions.iter().map(|one| (one.name.clone(), one.index)).collect();
-    let until = deadline.min(handler.clock.now() + ASKED_AT_MOST);
+    let at_most = deadline
+        .saturating_duration_since(handler.clock.now())
+        .min(ASKED_AT_MOST);
     let verify_only = version < FIRST_ADDING_VERSION;
-    let errors = loop {
-        let errors = transactions
-            .add_where_it_is(id, producer, verify_only, wanted.clone())
-            .await;
-        if !errors.iter().any(|error| is_passing(*error)) || handler.clock.now() + RETRY > until {
-            break errors;
-        }
-        handler.clock.sleep(RETRY).await;
-    };
+    let errors = transactions.confirm(id, producer, verify_only, wanted, at_most).await;
     for (question, error) in questions.iter().zip(errors) {
         let answer = match error {
             ErrorCode::None => Ok(Some(question.guard)),
@@ -138,15 +130,6 @@ fn begin(
         }
     }
     producer.filter(|_| !questions.is_empty()).map(|who| (who, questions))
-}
-
-/// Whether the same question may be answered otherwise in a moment.
-fn is_passing(error: ErrorCode) -> bool {
-    use ErrorCode::*;
-    matches!(
-        error,
-        NotCoordinator | CoordinatorNotAvailable | CoordinatorLoadInProgress | ConcurrentTransactions
-    )
 }
 
 /// A coordinator's answer as producers know it, as Apache Kafka 4.3 says it.

@@ -237,6 +237,11 @@ impl Handlers {
                 to.answer_with(txn::add_offsets_to_txn(transactions, groups, version, asked))
                     .await
             }
+            Request::TxnOffsetCommit(asked) => {
+                let view = view();
+                to.answer_with(txn::txn_offset_commit(transactions, groups, version, &view, asked))
+                    .await
+            }
             Request::EndTxn(asked) => to.answer_with(txn::end_txn(transactions, version, asked)).await,
             Request::WriteTxnMarkers(asked) => {
                 let view = view();

@@ -82,6 +82,7 @@ errors_in! {
         .map(|p| p.partition_error_code)
         .chain([it.error_code]);
     AddOffsetsToTxnResponse: |it| [it.error_code];
+    TxnOffsetCommitResponse: |it| it.topics.iter().flat_map(|topic| &topic.partitions).map(|p| p.error_code);
     EndTxnResponse: |it| [it.error_code];
     WriteTxnMarkersResponse: |it| it
         .markers

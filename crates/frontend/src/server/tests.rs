@@ -16,3 +16,4 @@ mod listeners;
 mod port;
 mod transactions;
 mod txn;
+mod txn_offsets;

@@ -28,6 +28,8 @@ use crate::partition::Partitions;
 use crate::session::Session;
 use crate::view::View;
 
+/// Between two questions, about as Kafka's `add.partitions.to.txn.retry.backoff.ms`.
+const RETRY: Duration = Duration::from_millis(20);
 /// Kafka's own setting for the internal topic, shown to tools.
 const SEGMENT_BYTES: &str = "104857600";
 /// How long a request may wait for the end of the last transaction.
@@ -280,6 +282,28 @@ impl Transactions {
         }
     }
 
+    /// [`Transactions::add_where_it_is`], again while that may be answered otherwise in a moment, for so long at most.
+    pub async fn confirm(
+        &self,
+        id: &str,
+        producer: ProducerRef,
+        verify_only: bool,
+        partitions: Vec<(String, i32)>,
+        at_most: Duration,
+    ) -> Vec<ErrorCode> {
+        let clock = self.host.clock();
+        let until = clock.now() + at_most;
+        loop {
+            let errors = self
+                .add_where_it_is(id, producer, verify_only, partitions.clone())
+                .await;
+            if !errors.iter().any(|error| is_passing(*error)) || clock.now() + RETRY > until {
+                return errors;
+            }
+            clock.sleep(RETRY).await;
+        }
+    }
+
     /// What all partitions are told if some of them aren't in this node's metadata.
     fn not_there(&self, partitions: &[(String, i32)]) -> Option<Vec<ErrorCode>> {
         let view = self.view.snapshot();
@@ -334,6 +358,15 @@ impl Transactions {
             Err(error) => request.refused(error),
         }
     }
+}
+
+/// Whether the same question may be answered otherwise in a moment.
+pub(crate) fn is_passing(error: ErrorCode) -> bool {
+    use ErrorCode::*;
+    matches!(
+        error,
+        NotCoordinator | CoordinatorNotAvailable | CoordinatorLoadInProgress | ConcurrentTransactions
+    )
 }
 
 fn new_topic(config: &TransactionsConfig) -> NewTopic {

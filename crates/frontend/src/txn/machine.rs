@@ -53,7 +53,13 @@ impl Machine for TxnMachine {
     type Write = Write;
     type Event = Marked;
 
-    fn replay(&mut self, key: &[u8], value: Option<&[u8]>, _now: Now) -> Result<(), CodecError> {
+    fn replay(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        _producer_id: Option<i64>,
+        _now: Now,
+    ) -> Result<(), CodecError> {
         if let Some((id, value)) = record::decode(key, value)? {
             self.shard.replay(id, value);
         }

@@ -21,9 +21,10 @@ mod wire;
 mod wire_add;
 mod wire_describe;
 mod wire_markers;
+mod wire_offsets;
 mod writer;
 
-pub(crate) use coordinator::Transactions;
+pub(crate) use coordinator::{Transactions, is_passing};
 pub(crate) use peers::{Peers, others};
 pub(crate) use port::Port;
 pub(crate) use state::ProducerRef;
@@ -31,4 +32,5 @@ pub(crate) use wire::{end_txn, init_producer_id};
 pub(crate) use wire_add::{add_offsets_to_txn, add_partitions_to_txn};
 pub(crate) use wire_describe::{describe_transactions, list_transactions};
 pub(crate) use wire_markers::write_txn_markers;
+pub(crate) use wire_offsets::txn_offset_commit;
 pub(crate) use writer::MarkerWriter;

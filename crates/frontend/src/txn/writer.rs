@@ -1,7 +1,7 @@
 //! Markers into partitions that this node leads.
 //!
 //! Owns: what a partition's outcome is called. Does not own: which markers are taken (`tailwater_log`), their appends
-//! (`partition`).
+//! (`partition`; in `__consumer_offsets` the groups' owner's).
 
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use tailwater_runtime::Clock;
 use tailwater_types::TopicId;
 
 use crate::error_codes;
+use crate::group::Groups;
+use crate::metadata::names;
 use crate::partition::Partitions;
 
 /// How long a marker waits for the WAL's credit (Kafka's `request.timeout.ms`).
@@ -23,12 +25,17 @@ const APPEND_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) struct MarkerWriter {
     partitions: Partitions,
+    groups: Groups,
     clock: Clock,
 }
 
 impl MarkerWriter {
-    pub fn new(partitions: Partitions, clock: Clock) -> Self {
-        Self { partitions, clock }
+    pub fn new(partitions: Partitions, groups: Groups, clock: Clock) -> Self {
+        Self {
+            partitions,
+            groups,
+            clock,
+        }
     }
 
     /// Writes all of them, and waits until they are committed. Answers for each marker and each of its partitions.
@@ -49,6 +56,9 @@ impl MarkerWriter {
             Ok(partition) => partition,
             Err(missing) => return error_codes::of_missing(&missing, false),
         };
+        if **partition.topic_name() == *names::CONSUMER_OFFSETS {
+            return as_of_partition(self.groups.end_transaction(index, marker).await);
+        }
         let deadline = self.clock.now() + APPEND_TIMEOUT;
         match partition.write_marker(marker, deadline).await {
             Ok(appended) => match appended.committed().await {
@@ -57,6 +67,15 @@ impl MarkerWriter {
             },
             Err(error) => error_codes::of_append(&error),
         }
+    }
+}
+
+/// A groups' owner's answer in the words of any partition, as Kafka's transaction coordinators know them.
+fn as_of_partition(error: ErrorCode) -> ErrorCode {
+    use ErrorCode::*;
+    match error {
+        CoordinatorNotAvailable | CoordinatorLoadInProgress | NotCoordinator => NotLeaderOrFollower,
+        error => error,
     }
 }
 

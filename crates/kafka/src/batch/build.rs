@@ -114,6 +114,11 @@ impl BatchBuilder {
         header.count += 1;
     }
 
+    /// What the batch says about itself so far; its length and CRC come last.
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
     pub fn is_empty(&self) -> bool {
         self.header.count == 0
     }

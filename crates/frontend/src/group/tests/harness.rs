@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tailwater_kafka::batch::TransactionEnd;
 use tailwater_kafka::{ErrorCode, Uuid};
 use tailwater_runtime::clock::Instant;
 use tailwater_types::TopicId;
 
+use crate::coordinator::{Form, Machine as _};
 use crate::group::effects::*;
+use crate::group::machine::GroupMachine;
 use crate::group::shard::Shard;
+use crate::testing::marker;
 
 pub const GROUP: &str = "g";
 
@@ -20,13 +24,25 @@ pub struct Harness {
     replies: BTreeMap<Waiter, Reply>,
     /// Written and not yet committed, in order.
     pub in_flight: Vec<Write>,
-    /// Everything that was committed.
+    /// All records that were committed.
     pub log: Vec<Record>,
+    /// Those again, with their transactions and markers: what a replay reads.
+    pub history: Vec<Logged>,
     /// Whether writes are committed as soon as they are made.
     pub commits_at_once: bool,
     pub rebalances: u64,
     /// Which topic is there under every name.
     pub topic: Option<TopicId>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Logged {
+    /// Of a producer's transaction, or of none.
+    Record(Record, Option<i64>),
+    End {
+        producer_id: i64,
+        is_commit: bool,
+    },
 }
 
 pub fn limits() -> Limits {
@@ -50,6 +66,7 @@ impl Harness {
             replies: BTreeMap::new(),
             in_flight: Vec::new(),
             log: Vec::new(),
+            history: Vec::new(),
             commits_at_once: true,
             rebalances: 0,
             topic: Some(TopicId(Uuid::from_u128(1))),
@@ -63,18 +80,25 @@ impl Harness {
             next_waiter: self.next_waiter,
             ..Self::new()
         };
-        self.log
-            .iter()
-            .for_each(|record| next.shard.replay(record.clone(), next.now));
+        for logged in self.history.iter().cloned() {
+            match logged {
+                Logged::Record(record, producer_id) => next.shard.replay(record, producer_id, next.now),
+                Logged::End { producer_id, is_commit } => next.shard.end_transaction(producer_id, is_commit),
+            }
+        }
         next.shard.loaded(next.now);
-        next.log = self.log;
+        (next.log, next.history) = (self.log, self.history);
         next
     }
 
     pub fn ask(&mut self, request: Request) -> Waiter {
+        self.ask_of(GROUP, request)
+    }
+
+    pub fn ask_of(&mut self, group: &str, request: Request) -> Waiter {
         let waiter = Waiter(self.next_waiter);
         self.next_waiter += 1;
-        let effects = self.shard.step(GROUP, request, waiter, self.now);
+        let effects = self.shard.step(group, request, waiter, self.now);
         self.take(effects);
         waiter
     }
@@ -95,6 +119,19 @@ impl Harness {
         let write = self.in_flight.remove(0);
         if result.is_ok() {
             self.log.extend(write.records.iter().cloned());
+            let producer_id = match GroupMachine::form(&write) {
+                Form::Plain => None,
+                Form::Transactional(producer) => Some(producer.producer_id),
+                Form::Marker(marker) => {
+                    self.history.push(Logged::End {
+                        producer_id: marker.producer_id,
+                        is_commit: marker.marker.end == TransactionEnd::Commit,
+                    });
+                    None
+                }
+            };
+            let logged = |record: &Record| Logged::Record(record.clone(), producer_id);
+            self.history.extend(write.records.iter().map(logged));
         }
         let effects = self.shard.written(write, result, self.now);
         self.take(effects);
@@ -148,14 +185,40 @@ impl Harness {
         }))
     }
 
+    /// A commit in the producer's transaction.
+    pub fn commit_in_transaction(&mut self, who: MemberRef, producer_id: i64, offset: i64) -> Waiter {
+        self.ask(Request::CommitInTransaction(TransactionalCommit {
+            member: who,
+            producer: InTransaction {
+                producer_id,
+                producer_epoch: 0,
+                guard: None,
+            },
+            offsets: vec![(at(0), committed(offset))],
+        }))
+    }
+
+    /// The producer's marker.
+    pub fn end_transaction(&mut self, producer_id: i64, end: TransactionEnd) -> Waiter {
+        self.ask(Request::EndTransaction(marker(producer_id, 0, end)))
+    }
+
     pub fn committed(&mut self) -> Option<i64> {
-        let topics = Some(vec![("t".to_owned(), vec![0])]);
+        match self.fetched(false) {
+            Fetched::Offset(offset) => Some(offset.offset),
+            Fetched::Nothing => None,
+            Fetched::Unstable => panic!("unstable, and nobody asked"),
+        }
+    }
+
+    /// What is found of the one partition, nothing being on its way.
+    pub fn fetched(&mut self, require_stable: bool) -> Fetched {
         let waiter = self.ask(Request::FetchOffsets(FetchOffsets {
-            require_stable: false,
-            topics,
+            require_stable,
+            topics: Some(vec![("t".to_owned(), vec![0])]),
         }));
         match self.reply(waiter) {
-            Some(Reply::FetchOffsets(Ok(topics))) => topics[0].1[0].1.as_ref().map(|offset| offset.offset),
+            Some(Reply::FetchOffsets(Ok(mut topics))) => topics.remove(0).1.remove(0).1,
             other => panic!("not an OffsetFetch reply: {other:?}"),
         }
     }

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tailwater_kafka::ErrorCode;
+use tailwater_kafka::batch::TransactionEnd;
 
 use super::harness::*;
+use crate::coordinator::{Form, Machine as _};
 use crate::group::effects::*;
+use crate::group::machine::GroupMachine;
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -20,6 +23,8 @@ enum Action {
     Commit { member: usize },
     Delete,
     DeleteOffset,
+    CommitInTransaction { member: usize, producer_id: i64 },
+    EndTransaction { producer_id: i64, is_commit: bool },
     Outcome { stored: bool },
     Pass { seconds: u64 },
     Restart,
@@ -34,9 +39,13 @@ fn action() -> impl Strategy<Value = Action> {
         6 => (0..8usize).prop_map(|member| Action::Sync { member }),
         3 => member.clone().prop_map(|member| Action::Heartbeat { member }),
         1 => member.clone().prop_map(|member| Action::Leave { member }),
-        2 => member.prop_map(|member| Action::Commit { member }),
+        2 => member.clone().prop_map(|member| Action::Commit { member }),
         1 => Just(Action::Delete),
         1 => Just(Action::DeleteOffset),
+        2 => (member.clone(), 0..3i64)
+            .prop_map(|(member, producer_id)| Action::CommitInTransaction { member, producer_id }),
+        2 => (0..3i64, any::<bool>())
+            .prop_map(|(producer_id, is_commit)| Action::EndTransaction { producer_id, is_commit }),
         5 => (0..10u8).prop_map(|n| Action::Outcome { stored: n > 0 }),
         4 => prop_oneof![Just(1u64), Just(4), Just(35), Just(70), Just(400)].prop_map(|seconds| Action::Pass { seconds }),
         1 => Just(Action::Restart),
@@ -53,7 +62,38 @@ struct Seen {
     /// Generation → who leads it, as its members were told.
     leaders: BTreeMap<i32, String>,
     newest: i32,
-    acked_offset: Option<i64>,
+    offset: Model,
+}
+
+/// What the log says of the one offset: values with their place in it.
+#[derive(Clone, Default)]
+struct Model {
+    stored: Option<(i64, usize)>,
+    pending: BTreeMap<i64, (i64, usize)>,
+    writes: usize,
+}
+
+impl Model {
+    fn apply(&mut self, form: Form, write: Option<Option<i64>>) {
+        self.writes += 1;
+        match (form, write) {
+            (Form::Plain, Some(Some(value))) => self.stored = Some((value, self.writes)),
+            (Form::Plain, Some(None)) => {
+                self.stored = None;
+                self.pending.clear();
+            }
+            (Form::Transactional(producer), Some(Some(value))) => {
+                self.pending.insert(producer.producer_id, (value, self.writes));
+            }
+            (Form::Marker(marker), _) => {
+                let ended = self.pending.remove(&marker.producer_id);
+                if marker.marker.end == TransactionEnd::Commit {
+                    self.stored = self.stored.into_iter().chain(ended).max_by_key(|(_, place)| *place);
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 fn learn(h: &mut Harness, seen: &mut Seen) {
@@ -155,8 +195,21 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
             let waiter = h.ask(Request::DeleteOffsets(vec![at(0)]));
             seen.pending.insert(waiter, (0, -1));
         }
+        Action::CommitInTransaction { member, producer_id } => {
+            let (id, generation) = id_of(seen, member);
+            let who = super::harness::member(&id, generation);
+            h.commit_in_transaction(who, producer_id, i64::try_from(number).unwrap());
+        }
+        Action::EndTransaction { producer_id, is_commit } => {
+            let end = match is_commit {
+                true => TransactionEnd::Commit,
+                false => TransactionEnd::Abort,
+            };
+            h.end_transaction(producer_id, end);
+        }
         Action::Outcome { stored } if !h.in_flight.is_empty() => {
             let records = &h.in_flight[0].records;
+            let form = GroupMachine::form(&h.in_flight[0]);
             let offset = records.iter().find_map(|record| match record {
                 Record::Offset { value, .. } => Some(value.as_ref().map(|value| value.offset)),
                 Record::Group { .. } => None,
@@ -175,7 +228,9 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
                 Err(ErrorCode::CoordinatorNotAvailable)
             };
             h.commit_next(result);
-            seen.acked_offset = offset.filter(|_| stored).unwrap_or(seen.acked_offset);
+            if stored {
+                seen.offset.apply(form, offset);
+            }
         }
         Action::Outcome { .. } => {}
         Action::Pass { seconds } => h.pass(Duration::from_secs(seconds)),
@@ -185,7 +240,7 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
             h.commits_at_once = false;
             // Nobody will be answered any more; what was told of generations may be told again after this.
             *seen = Seen {
-                acked_offset: seen.acked_offset,
+                offset: seen.offset.clone(),
                 members: std::mem::take(&mut seen.members),
                 ..Seen::default()
             };
@@ -197,7 +252,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// One leader a generation, generations only grow, nobody gets an assignment of another generation, offsets are
-    /// what was last stored, and in the end everybody is answered and an abandoned group is forgotten.
+    /// what stands last in the log outside of open and aborted transactions, and in the end everybody is answered and an abandoned group is forgotten.
     #[test]
     fn any_interleaving_keeps_the_groups_promises(actions in prop::collection::vec(action(), 1..120)) {
         let mut h = Harness::new();
@@ -206,12 +261,18 @@ proptest! {
         for (number, action) in actions.into_iter().enumerate() {
             act(&mut h, &mut seen, action, number);
             learn(&mut h, &mut seen);
-            prop_assert_eq!(h.committed(), seen.acked_offset);
+            prop_assert_eq!(h.committed(), seen.offset.stored.map(|(value, _)| value));
+            if h.in_flight.is_empty() {
+                prop_assert_eq!(h.fetched(true) == Fetched::Unstable, !seen.offset.pending.is_empty());
+            }
         }
         while !h.in_flight.is_empty() {
             h.commit_next(Ok(()));
         }
         h.commits_at_once = true;
+        for producer_id in 0..3 {
+            h.end_transaction(producer_id, TransactionEnd::Abort);
+        }
         h.pass(Duration::from_secs(9 * 86_400));
         learn(&mut h, &mut seen);
         prop_assert!(seen.pending.is_empty(), "never answered: {:?}", seen.pending);

@@ -54,7 +54,7 @@ fn rule_19_offsets_and_metadata_survive_a_restart() {
         require_stable: false,
         topics: None,
     }));
-    let expected = vec![("t".to_owned(), vec![(0, Some(committed(10)))])];
+    let expected = vec![("t".to_owned(), vec![(0, Fetched::Offset(committed(10)))])];
     assert_eq!(h.reply(all), Some(Reply::FetchOffsets(Ok(expected))));
     h.shard.replay(
         Record::Offset {
@@ -62,6 +62,7 @@ fn rule_19_offsets_and_metadata_survive_a_restart() {
             partition: at(0),
             value: None,
         },
+        None,
         h.now,
     );
     assert_eq!((h.committed(), h.shard.len()), (None, 0), "a tombstone deletes it");
@@ -150,7 +151,7 @@ fn a_stable_fetch_waits_for_what_was_written_before_it() {
         assert_eq!((h.reply(stable), h.committed()), (None, Some(1)));
         h.commit_next(outcome);
         let expected = if outcome.is_ok() { 2 } else { 1 };
-        let found = vec![("t".to_owned(), vec![(0, Some(committed(expected)))])];
+        let found = vec![("t".to_owned(), vec![(0, Fetched::Offset(committed(expected)))])];
         assert_eq!(h.reply(stable), Some(Reply::FetchOffsets(Ok(found))));
         h.commit_next(Ok(()));
         let stable = h.ask(Request::FetchOffsets(asked));

@@ -139,7 +139,7 @@ async fn a_coordinator_knows_what_its_predecessor_answers_for() {
         require_stable: false,
         topics: Some(vec![(topic.clone(), vec![partition])]),
     };
-    let expected = vec![(topic, vec![(partition, Some(committed(2)))])];
+    let expected = vec![(topic, vec![(partition, Fetched::Offset(committed(2)))])];
     assert_eq!(
         ask(&next, Request::FetchOffsets(asked)).await,
         Reply::FetchOffsets(Ok(expected))

@@ -93,7 +93,12 @@ pub(super) async fn produce(client: &mut Client, server: &Server, version: i16, 
     response.responses.remove(0).partition_responses.remove(0).error_code
 }
 
-async fn end(client: &mut Client, who: ProducerRef, committed: bool, version: i16) -> (ErrorCode, ProducerRef) {
+pub(super) async fn end(
+    client: &mut Client,
+    who: ProducerRef,
+    committed: bool,
+    version: i16,
+) -> (ErrorCode, ProducerRef) {
     let request = EndTxnRequest {
         transactional_id: ID.into(),
         producer_id: who.id,
