@@ -3,6 +3,7 @@
 
 mod assignment;
 mod consumer;
+mod consumer_records;
 mod coordinator;
 mod delete;
 mod describe;
@@ -14,6 +15,7 @@ mod records;
 
 pub use assignment::*;
 pub use consumer::*;
+pub use consumer_records::*;
 pub use coordinator::*;
 pub use delete::*;
 pub use describe::*;

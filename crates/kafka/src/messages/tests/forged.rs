@@ -116,6 +116,8 @@ survive! {
         ConsumerGroupDescribeResponse;
     transaction_records: TransactionLogKey, TransactionLogValue;
     group_records: OffsetCommitKey, OffsetCommitValue, GroupMetadataKey, GroupMetadataValue;
+    consumer_group_records: ConsumerGroupKey, ConsumerMemberKey, ResolvedRegexKey, ConsumerGroupEpochValue,
+        ConsumerMemberValue, TargetEpochValue, TargetMemberValue, CurrentAssignmentValue, ResolvedRegexValue;
 }
 
 /// A count that the input could hold, of elements that are larger in memory than on the wire.
