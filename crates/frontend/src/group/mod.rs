@@ -4,6 +4,11 @@
 //! `shard` is the groups of one partition: all pure. `machine` gives a shard to its driver (`crate::coordinator`),
 //! `coordinator` finds the owner of a group, the `wire`s are the requests.
 
+// Nobody asks them yet: their requests aren't served.
+#[cfg(test)]
+mod assignor;
+#[cfg(test)]
+mod consumer;
 mod coordinator;
 mod delete;
 mod describe;
