@@ -20,6 +20,8 @@ pub struct Snapshot {
     /// Whose view it is.
     node: NodeId,
     version: MetadataVersion,
+    /// When a topic came, went, or got partitions.
+    topics_version: MetadataVersion,
     nodes: BTreeMap<NodeId, NodeInfo>,
     topics: BTreeMap<TopicId, Arc<Topic>>,
     names: BTreeMap<Arc<str>, TopicId>,
@@ -57,6 +59,7 @@ impl Snapshot {
         Self {
             node,
             version: MetadataVersion::default(),
+            topics_version: MetadataVersion::default(),
             nodes: BTreeMap::new(),
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -67,6 +70,11 @@ impl Snapshot {
 
     pub fn version(&self) -> MetadataVersion {
         self.version
+    }
+
+    /// The version as of which there were other topics, or other numbers of partitions, for the last time.
+    pub fn topics_version(&self) -> MetadataVersion {
+        self.topics_version
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
@@ -127,6 +135,10 @@ impl Snapshot {
         self.check(update)?;
         if update.previous.is_none() {
             *self = Self::new(self.node);
+            self.topics_version = update.version;
+        }
+        if update.changes.iter().any(|change| self.changes_topics(change)) {
+            self.topics_version = update.version;
         }
         // Topics first: the order within an atomic step means nothing.
         for change in &update.changes {
@@ -172,6 +184,15 @@ impl Snapshot {
             _ => None,
         });
         unknown.map_or(Ok(()), |topic| Err(Gap::UnknownTopic { topic }))
+    }
+
+    fn changes_topics(&self, change: &MetadataChange) -> bool {
+        match change {
+            MetadataChange::Topic(info) => !self.topics.contains_key(&info.id),
+            MetadataChange::TopicDeleted(_) => true,
+            MetadataChange::Partition(info) => self.partition(info.topic, info.index).is_none(),
+            MetadataChange::Node(_) | MetadataChange::Stream(_) | MetadataChange::Config(_) => false,
+        }
     }
 
     fn set_topic(&mut self, info: &TopicInfo) {
