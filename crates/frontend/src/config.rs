@@ -137,6 +137,14 @@ pub struct GroupsConfig {
     pub offsets_retention: Millis,
     /// How often groups are looked at for what has expired (Kafka's `offsets.retention.check.interval.ms`).
     pub offsets_retention_check_interval: Millis,
+    /// How long a silent member stays in a group whose coordinator assigns (Kafka's `group.consumer.session.timeout.ms`).
+    pub consumer_session_timeout: Millis,
+    /// How often its members are to send heartbeats (Kafka's `group.consumer.heartbeat.interval.ms`).
+    pub consumer_heartbeat_interval: Millis,
+    /// The least time between two of its assignments (Kafka's `group.consumer.assignment.interval.ms`).
+    pub consumer_assignment_interval: Millis,
+    /// Members that it may have (Kafka's `group.consumer.max.size`).
+    pub consumer_max_size: usize,
 }
 
 impl Default for GroupsConfig {
@@ -150,6 +158,10 @@ impl Default for GroupsConfig {
             offset_metadata_max_chars: 4096,
             offsets_retention: Millis::seconds(7 * 24 * 3600),
             offsets_retention_check_interval: Millis::seconds(600),
+            consumer_session_timeout: Millis::seconds(45),
+            consumer_heartbeat_interval: Millis::seconds(5),
+            consumer_assignment_interval: Millis::seconds(1),
+            consumer_max_size: i32::MAX as usize,
         }
     }
 }
@@ -321,6 +333,18 @@ impl GroupsConfig {
         if self.max_size == 0 {
             return Err("frontend.groups.max_size is 0: no group could have a member".to_owned());
         }
+        if self.consumer_max_size == 0 {
+            return Err("frontend.groups.consumer_max_size is 0: no group could have a member".to_owned());
+        }
+        if self.consumer_heartbeat_interval == Millis(0)
+            || self.consumer_heartbeat_interval >= self.consumer_session_timeout
+        {
+            let (interval, timeout) = (self.consumer_heartbeat_interval, self.consumer_session_timeout);
+            return Err(format!(
+                "frontend.groups.consumer_heartbeat_interval is {interval}, 1ms to less than \
+                 frontend.groups.consumer_session_timeout, {timeout}, are possible"
+            ));
+        }
         if self.offsets_retention == Millis(0) {
             return Err("frontend.groups.offsets_retention is 0: no offset would be kept".to_owned());
         }
@@ -437,6 +461,10 @@ mod tests {
         assert!(refused(|config| config.server.max_pipelined_requests = 0).contains("max_pipelined_requests"));
         assert!(refused(|config| config.topics.partitions = 0).contains("frontend.topics.partitions"));
         assert!(refused(|config| config.groups.min_session_timeout = Millis::seconds(9999)).contains("session"));
+        assert!(refused(|config| config.groups.consumer_max_size = 0).contains("consumer_max_size"));
+        assert!(
+            refused(|config| config.groups.consumer_heartbeat_interval = Millis::seconds(45)).contains("heartbeat")
+        );
         assert!(refused(|config| config.groups.max_size = 0).contains("frontend.groups.max_size"));
         assert!(refused(|config| config.transactions.max_timeout = Millis(0)).contains("max_timeout"));
         assert!(refused(|config| config.transactions.id_expiration = Millis(0)).contains("id_expiration"));

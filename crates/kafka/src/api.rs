@@ -148,12 +148,12 @@ apis! {
     61 DescribeProducers(DescribeProducersRequest),
     65 DescribeTransactions(DescribeTransactionsRequest),
     66 ListTransactions(ListTransactionsRequest),
+    68 ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
+    69 ConsumerGroupDescribe(ConsumerGroupDescribeRequest),
     74 ListConfigResources(ListConfigResourcesRequest),
     75 DescribeTopicPartitions(DescribeTopicPartitionsRequest),
 
     unserved:
-    68 ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
-    69 ConsumerGroupDescribe(ConsumerGroupDescribeRequest),
 }
 
 impl ApiKey {

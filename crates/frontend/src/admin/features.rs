@@ -2,7 +2,8 @@
 //!
 //! Owns: the table of what is supported. Each feature is at one level, the highest: nothing can be switched, so whatever
 //! else is asked for is refused as Kafka refuses what it doesn't support. `metadata.version` stands for the release whose
-//! APIs are served, which tools show and ask for; `transaction.version` tells producers that each end of a transaction may
+//! APIs are served, which tools show and ask for; `group.version` tells consumers that groups' coordinators assign for those that want it
+//! (KIP-848), `transaction.version` tells producers that each end of a transaction may
 //! give them a new epoch (KIP-890). Those that don't know of it are served as ever.
 
 use tailwater_kafka::messages::*;
@@ -17,6 +18,11 @@ struct Feature {
 
 /// `metadata.version` 30 is Apache Kafka 4.3.
 const FEATURES: &[Feature] = &[
+    Feature {
+        name: "group.version",
+        lowest: 0,
+        level: 1,
+    },
     Feature {
         name: "metadata.version",
         lowest: 30,
@@ -154,6 +160,6 @@ mod tests {
                 )
             })
             .collect();
-        assert_eq!(levels, [(30, 30, 30), (0, 2, 2)]);
+        assert_eq!(levels, [(0, 1, 1), (30, 30, 30), (0, 2, 2)]);
     }
 }

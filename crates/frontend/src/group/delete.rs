@@ -1,6 +1,6 @@
 //! Forgetting a group, or some of what it has committed.
 //!
-//! Owns: what may be forgotten when, as Apache Kafka 4.3 checks it for classic groups (KIP-229, KIP-496). A deletion is
+//! Owns: what may be forgotten when, as Apache Kafka 4.3 checks it (KIP-229, KIP-496). A deletion is
 //! decided at once, and takes what is on its way too: its tombstones stand behind that in the log.
 
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ pub(super) const CONSUMER: &str = "consumer";
 
 impl Group {
     pub(super) fn delete(&mut self, waiter: Waiter, step: &mut Step<'_>) {
-        if self.phase != Phase::Empty {
+        if self.phase != Phase::Empty || !self.is_consumer_empty() {
             return step.reply(waiter, Reply::Delete(ErrorCode::NonEmptyGroup));
         }
         let offsets: Vec<TopicPartition> = self.offset_partitions().into_iter().collect();
@@ -27,12 +27,18 @@ impl Group {
                 value: None,
             });
         }
+        let (tombstones, consumer) = self.take_consumer();
+        records.extend(tombstones);
         let was_stored = std::mem::take(&mut self.is_stored);
         tracing::info!(group = %self.id, "group is deleted");
         self.write_deletion(
             records,
             (waiter, Reply::Delete(ErrorCode::None)),
-            Then::Delete { offsets, was_stored },
+            Then::Delete {
+                offsets,
+                was_stored,
+                consumer,
+            },
             step,
         );
     }
@@ -60,6 +66,9 @@ impl Group {
 
     /// Whether a member may be reading the topic. One whose subscription can't be read may be reading any.
     pub(super) fn is_subscribed(&self, topic: &str) -> bool {
+        if self.is_consumer_subscribed(topic) {
+            return true;
+        }
         let protocol = self.protocol_name.as_deref();
         let mut subscriptions = self.members.values().map(|member| member.metadata(protocol));
         subscriptions.any(|metadata| subscription::topics(&metadata).is_none_or(|topics| topics.contains(&topic)))

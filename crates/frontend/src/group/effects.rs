@@ -12,6 +12,12 @@ use tailwater_log::TransactionMarker;
 use tailwater_runtime::clock::Instant;
 use tailwater_types::TopicId;
 
+use super::assignor::Assignor;
+use super::consumer::group::ConsumerGroup;
+use super::consumer::heartbeat::{Heartbeat, HeartbeatReply, Settings};
+use super::consumer::record::{ConsumerRecord, Subscription};
+use super::consumer::state::Partitions;
+use super::consumer::topics::Topics;
 use crate::config::GroupsConfig;
 pub(crate) use crate::coordinator::{InTransaction, Now, Waiter};
 
@@ -25,6 +31,8 @@ pub struct Limits {
     pub offsets_retention: Duration,
     /// How often groups are looked at for what has expired.
     pub expiry_interval: Duration,
+    /// Of groups whose coordinator assigns.
+    pub consumer: Settings,
 }
 
 impl Limits {
@@ -34,12 +42,16 @@ impl Limits {
             max_size: config.max_size,
             offsets_retention: config.offsets_retention.as_duration(),
             expiry_interval: config.offsets_retention_check_interval.as_duration(),
+            consumer: Settings {
+                session_timeout: config.consumer_session_timeout.as_duration(),
+                heartbeat_interval: config.consumer_heartbeat_interval.as_duration(),
+                assignment_interval: config.consumer_assignment_interval.as_duration(),
+                max_size: config.consumer_max_size,
+                assignor: Assignor::ALL[0],
+            },
         }
     }
 }
-
-/// Which topic has a name now, as far as this node knows.
-pub type FindTopic<'a> = &'a dyn Fn(&str) -> Option<TopicId>;
 
 /// A JoinGroup request.
 #[derive(Clone, Debug)]
@@ -103,6 +115,8 @@ pub struct Commit {
     pub offsets: Vec<(TopicPartition, CommittedOffset)>,
     /// What an unknown group answers to a member of it: depends on the request's version.
     pub unknown_group: ErrorCode,
+    /// Whether the request's version has members' epochs (KIP-848).
+    pub knows_epochs: bool,
 }
 
 /// A TxnOffsetCommit request, whose transaction is known to have this group's partition of the log.
@@ -138,6 +152,9 @@ pub struct FetchOffsets {
     /// Whether what is on its way counts too: the answer waits for its outcome, and is none where a transaction is open
     /// (KIP-447).
     pub require_stable: bool,
+    /// Who asks, and in which epoch; only groups whose coordinator assigns look at it.
+    pub member_id: Option<String>,
+    pub member_epoch: i32,
     pub topics: Option<Vec<(String, Vec<i32>)>>,
 }
 
@@ -156,6 +173,7 @@ pub enum Request {
     Join(Join),
     Sync(Sync),
     Heartbeat(MemberRef),
+    ConsumerHeartbeat(Box<Heartbeat>),
     Leave(Vec<Leaving>),
     Commit(Commit),
     CommitInTransaction(TransactionalCommit),
@@ -163,6 +181,7 @@ pub enum Request {
     EndTransaction(TransactionMarker),
     FetchOffsets(FetchOffsets),
     Describe,
+    DescribeConsumer,
     /// Of no group in particular: all of a shard.
     List,
     Delete,
@@ -174,6 +193,7 @@ pub enum Reply {
     Join(JoinReply),
     Sync(SyncReply),
     Heartbeat(ErrorCode),
+    ConsumerHeartbeat(Box<HeartbeatReply>),
     Leave(LeaveReply),
     /// One error for the whole request: whether it was stored.
     Commit(ErrorCode),
@@ -181,7 +201,8 @@ pub enum Reply {
     Ended(ErrorCode),
     /// By topic and partition.
     FetchOffsets(Result<Vec<FetchedTopic>, ErrorCode>),
-    Describe(Result<GroupDescription, ErrorCode>),
+    Describe(Result<GroupDescription, DescribeError>),
+    DescribeConsumer(Result<ConsumerDescription, DescribeError>),
     List(Result<Vec<GroupSummary>, ErrorCode>),
     Delete(ErrorCode),
     /// In the request's order, or one error for the whole request.
@@ -201,10 +222,40 @@ pub struct GroupDescription {
     pub members: Vec<MemberMetadata>,
 }
 
+/// Why a group isn't described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DescribeError {
+    Code(ErrorCode),
+    /// There is one, but not of the type that is asked for.
+    OtherType,
+}
+
+/// A group whose coordinator assigns, as administrators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerDescription {
+    /// Kafka's name for it.
+    pub state: &'static str,
+    pub epoch: i32,
+    pub assignment_epoch: i32,
+    pub assignor: &'static str,
+    pub members: Vec<ConsumerMember>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerMember {
+    pub member_id: String,
+    pub epoch: i32,
+    pub subscription: Subscription,
+    pub assigned: Partitions,
+    pub target: Partitions,
+}
+
 /// A group in a list of many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupSummary {
     pub id: String,
+    /// Kafka's name for its type.
+    pub group_type: &'static str,
     pub state: &'static str,
     pub protocol_type: String,
 }
@@ -277,6 +328,7 @@ impl Request {
             Self::Join(join) => Reply::Join(JoinReply::refused(&join.member_id, error)),
             Self::Sync(_) => Reply::Sync(SyncReply::refused(error)),
             Self::Heartbeat(_) => Reply::Heartbeat(error),
+            Self::ConsumerHeartbeat(_) => Reply::ConsumerHeartbeat(Box::new(HeartbeatReply::refused((error, None)))),
             Self::Leave(_) => Reply::Leave(LeaveReply {
                 error,
                 members: Vec::new(),
@@ -284,7 +336,8 @@ impl Request {
             Self::Commit(_) | Self::CommitInTransaction(_) => Reply::Commit(error),
             Self::EndTransaction(_) => Reply::Ended(error),
             Self::FetchOffsets(_) => Reply::FetchOffsets(Err(error)),
-            Self::Describe => Reply::Describe(Err(error)),
+            Self::Describe => Reply::Describe(Err(DescribeError::Code(error))),
+            Self::DescribeConsumer => Reply::DescribeConsumer(Err(DescribeError::Code(error))),
             Self::List => Reply::List(Err(error)),
             Self::Delete => Reply::Delete(error),
             Self::DeleteOffsets(_) => Reply::DeleteOffsets(Err(error)),
@@ -299,6 +352,7 @@ impl Reply {
             Self::Join(reply) => Self::Join(JoinReply::refused(&reply.member_id, error)),
             Self::Sync(_) => Self::Sync(SyncReply::refused(error)),
             Self::Heartbeat(_) => Self::Heartbeat(error),
+            Self::ConsumerHeartbeat(_) => Self::ConsumerHeartbeat(Box::new(HeartbeatReply::refused((error, None)))),
             Self::Leave(_) => Self::Leave(LeaveReply {
                 error,
                 members: Vec::new(),
@@ -306,7 +360,8 @@ impl Reply {
             Self::Commit(_) => Self::Commit(error),
             Self::Ended(_) => Self::Ended(error),
             Self::FetchOffsets(_) => Self::FetchOffsets(Err(error)),
-            Self::Describe(_) => Self::Describe(Err(error)),
+            Self::Describe(_) => Self::Describe(Err(DescribeError::Code(error))),
+            Self::DescribeConsumer(_) => Self::DescribeConsumer(Err(DescribeError::Code(error))),
             Self::List(_) => Self::List(Err(error)),
             Self::Delete(_) => Self::Delete(error),
             Self::DeleteOffsets(_) => Self::DeleteOffsets(Err(error)),
@@ -326,6 +381,15 @@ pub enum Record {
         partition: TopicPartition,
         value: Option<CommittedOffset>,
     },
+    /// Of a group whose coordinator assigns.
+    Consumer { group: String, record: ConsumerRecord },
+}
+
+impl Record {
+    pub fn group(&self) -> &str {
+        let (Self::Group { group, .. } | Self::Offset { group, .. } | Self::Consumer { group, .. }) = self;
+        group
+    }
 }
 
 /// A group in one generation, as it is stored.
@@ -399,7 +463,10 @@ pub(super) enum Then {
     Delete {
         offsets: Vec<TopicPartition>,
         was_stored: bool,
+        consumer: Option<Box<ConsumerGroup>>,
     },
+    /// What the other half of the group has decided.
+    Consumer,
     DropOffsets(Vec<TopicPartition>),
 }
 
@@ -433,6 +500,7 @@ pub struct Effects {
 pub(super) struct Step<'a> {
     pub now: Now,
     pub limits: &'a Limits,
+    pub topics: &'a dyn Topics,
     pub effects: &'a mut Effects,
 }
 

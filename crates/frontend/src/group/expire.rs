@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 
+use super::consumer::topics::Topics;
 use super::delete::CONSUMER;
-use super::effects::{CommittedOffset, FindTopic, Record, Step, Then, TopicPartition};
+use super::effects::{CommittedOffset, Record, Step, Then, TopicPartition};
 use super::state::{Group, Phase};
 
 /// Tombstones of one write, which must fit into a batch of the log.
@@ -23,11 +24,11 @@ enum CountsFrom {
 
 impl Group {
     /// Forgets what isn't needed any more: offsets first, and the group at a later look, when it has none.
-    pub(super) fn expire(&mut self, find_topic: FindTopic<'_>, step: &mut Step<'_>) {
+    pub(super) fn expire(&mut self, step: &mut Step<'_>) {
         if !self.in_flight.is_empty() {
             return;
         }
-        let gone = self.offsets_of_gone_topics(find_topic);
+        let gone = self.offsets_of_gone_topics(step.topics);
         let mut forgotten = self.expired_offsets(step);
         // A topic that isn't known here may be one that isn't known here yet, so it is looked for twice.
         forgotten.extend(gone.intersection(&self.of_gone_topics).cloned());
@@ -43,19 +44,24 @@ impl Group {
             && self.offsets.is_empty()
             && self.pending.is_empty()
             && self.pending_join.is_empty()
-            && self.is_stored
+            && self.is_consumer_empty()
+            && (self.is_stored || self.consumer.is_some())
         {
             tracing::info!(group = %self.id, "empty group is forgotten");
-            self.is_stored = false;
-            let tombstone = Record::Group {
-                group: self.id.clone(),
-                value: None,
-            };
+            let was_stored = std::mem::take(&mut self.is_stored);
+            let (mut records, consumer) = self.take_consumer();
+            if was_stored {
+                records.push(Record::Group {
+                    group: self.id.clone(),
+                    value: None,
+                });
+            }
             let then = Then::Delete {
                 offsets: Vec::new(),
-                was_stored: true,
+                was_stored,
+                consumer,
             };
-            self.write(vec![tombstone], Vec::new(), then, step);
+            self.write(records, Vec::new(), then, step);
         }
     }
 
@@ -83,6 +89,9 @@ impl Group {
 
     /// `None`: nothing expires now, whatever it says itself.
     fn retention_counts_from(&self) -> Option<CountsFrom> {
+        if self.consumer.is_some() {
+            return Some(CountsFrom::Commit);
+        }
         match (self.protocol_type.as_deref(), self.phase) {
             // Nobody was ever a member: who commits assigns its partitions by itself.
             (None, _) => Some(CountsFrom::Commit),
@@ -95,9 +104,9 @@ impl Group {
     }
 
     /// Offsets whose topic isn't there, or is another one of the same name.
-    fn offsets_of_gone_topics(&self, find_topic: FindTopic<'_>) -> BTreeSet<TopicPartition> {
+    fn offsets_of_gone_topics(&self, topics: &dyn Topics) -> BTreeSet<TopicPartition> {
         let found = self.offsets.iter().flat_map(|(topic, partitions)| {
-            let current = find_topic(topic);
+            let current = topics.find(topic).map(|topic| topic.id);
             let is_gone = move |offset: &CommittedOffset| match (offset.topic_id, current) {
                 (Some(committed), Some(current)) => committed != current,
                 (None, Some(_)) => false,

@@ -2,15 +2,20 @@
 //!
 //! Owns: records as bytes on both sides of the shard, and its figures. Does not own: any decision (`shard.rs`).
 
+use std::time::Duration;
+
 use tailwater_kafka::{CodecError, ErrorCode};
+use tailwater_rpc::controller::ConfigResource;
 use tailwater_runtime::clock::Instant;
 
+use super::consumer::heartbeat::Settings;
+use super::consumer::topics::{TopicShape, Topics};
 use super::effects::{Effects, Reply, Request, Then, Write};
 use super::metrics::GroupMetrics;
 use super::record;
 use super::shard::Shard;
 use crate::coordinator::{Form, KeyValue, Machine, Now, Turn, Waiter};
-use crate::view::View;
+use crate::view::{Snapshot, View};
 
 pub(crate) struct GroupMachine {
     shard: Shard,
@@ -68,17 +73,19 @@ impl Machine for GroupMachine {
     }
 
     fn loaded(&mut self, now: Now) -> Turn<Self> {
-        self.shard.loaded(now);
+        self.shard.loaded(now, &Known(&self.view.snapshot()));
         self.turn(Effects::default())
     }
 
     fn step(&mut self, group: &str, request: Request, waiter: Waiter, now: Now) -> Turn<Self> {
-        let effects = self.shard.step(group, request, waiter, now);
+        let effects = self
+            .shard
+            .step(group, request, waiter, now, &Known(&self.view.snapshot()));
         self.turn(effects)
     }
 
     fn written(&mut self, write: Write, result: Result<(), ErrorCode>, now: Now) -> Turn<Self> {
-        let effects = self.shard.written(write, result, now);
+        let effects = self.shard.written(write, result, now, &Known(&self.view.snapshot()));
         self.turn(effects)
     }
 
@@ -94,9 +101,7 @@ impl Machine for GroupMachine {
         if self.shard.next_wake()? > now.at {
             return None;
         }
-        let view = self.view.snapshot();
-        let find_topic = |name: &str| view.topic_named(name).map(|topic| topic.info.id);
-        let effects = self.shard.tick(now, &find_topic)?;
+        let effects = self.shard.tick(now, &Known(&self.view.snapshot()))?;
         Some(self.turn(effects))
     }
 
@@ -114,6 +119,43 @@ impl Machine for GroupMachine {
 
     fn refused(request: &Request, error: ErrorCode) -> Reply {
         request.refused(error)
+    }
+}
+
+/// The topics, and settings of groups, that this node knows.
+struct Known<'a>(&'a Snapshot);
+
+impl Topics for Known<'_> {
+    fn version(&self) -> i64 {
+        i64::try_from(self.0.topics_version().0).unwrap_or(i64::MAX)
+    }
+
+    fn find(&self, name: &str) -> Option<TopicShape> {
+        let topic = self.0.topic_named(name)?;
+        Some(TopicShape {
+            id: topic.info.id,
+            partitions: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
+        })
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.0.topics().map(|topic| &*topic.name).collect()
+    }
+
+    fn settings_of(&self, group: &str, of_all: Settings) -> Settings {
+        let Some(set) = self.0.configs(&ConfigResource::Group(group.to_owned())) else {
+            return of_all;
+        };
+        let or = |name: &str, of_all: Duration| {
+            let ms = set.get(name).and_then(|value| value.parse().ok());
+            ms.map_or(of_all, Duration::from_millis)
+        };
+        Settings {
+            session_timeout: or("consumer.session.timeout.ms", of_all.session_timeout),
+            heartbeat_interval: or("consumer.heartbeat.interval.ms", of_all.heartbeat_interval),
+            assignment_interval: or("consumer.assignment.interval.ms", of_all.assignment_interval),
+            ..of_all
+        }
     }
 }
 

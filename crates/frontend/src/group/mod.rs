@@ -3,11 +3,11 @@
 //! `state` is one group, `membership`, `rebalance`, `offsets`, `describe`, `delete` and `expire` are what happens to it,
 //! `shard` is the groups of one partition: all pure. `machine` gives a shard to its driver (`crate::coordinator`),
 //! `coordinator` finds the owner of a group, the `wire`s are the requests.
+//!
+//! Groups whose members assign (classic) and groups whose coordinator does (`consumer`, with `assignor`) are one `Group`, of
+//! which `modern` is the second half.
 
-// Nobody asks them yet: their requests aren't served.
-#[cfg(test)]
 mod assignor;
-#[cfg(test)]
 mod consumer;
 mod coordinator;
 mod delete;
@@ -17,6 +17,7 @@ mod expire;
 mod machine;
 mod membership;
 mod metrics;
+mod modern;
 mod offsets;
 mod pending;
 mod rebalance;
@@ -27,6 +28,7 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod wire_consumer;
 mod wire_delete;
 mod wire_describe;
 mod wire_offsets;
@@ -34,6 +36,7 @@ mod wire_txn_offsets;
 
 pub(crate) use coordinator::Groups;
 pub(crate) use wire::{heartbeat, join_group, leave_group, sync_group};
+pub(crate) use wire_consumer::{consumer_group_describe, consumer_group_heartbeat};
 pub(crate) use wire_delete::{delete_groups, offset_delete};
 pub(crate) use wire_describe::{describe_groups, list_groups};
 pub(crate) use wire_offsets::{offset_commit, offset_fetch};

@@ -13,7 +13,8 @@ use super::state::{Group, Phase};
 
 impl Group {
     pub(super) fn commit(&mut self, commit: Commit, waiter: Waiter, step: &mut Step<'_>) {
-        if let Err(error) = self.check_commit(&commit.member) {
+        let of_consumer = self.check_consumer_commit(&commit.member, commit.knows_epochs, &commit.offsets);
+        if let Err(error) = of_consumer.unwrap_or_else(|| self.check_commit(&commit.member)) {
             return step.reply(waiter, Reply::Commit(error));
         }
         // A commit shows that the member lives, as a heartbeat does.
@@ -30,7 +31,8 @@ impl Group {
 
     /// A commit that counts when its transaction is committed. It is no sign of life, and may come amid a rebalance.
     pub(super) fn commit_in_transaction(&mut self, commit: TransactionalCommit, waiter: Waiter, step: &mut Step<'_>) {
-        if let Err(error) = self.check_transactional_commit(&commit.member) {
+        let of_consumer = self.check_consumer_commit(&commit.member, true, &commit.offsets);
+        if let Err(error) = of_consumer.unwrap_or_else(|| self.check_transactional_commit(&commit.member)) {
             return step.reply(waiter, Reply::Commit(error));
         }
         if commit.offsets.is_empty() {
@@ -53,6 +55,9 @@ impl Group {
 
     /// Answers what is committed; where what is on its way is to count too, when its outcome is known.
     pub(super) fn fetch_offsets(&mut self, asked: FetchOffsets, waiter: Waiter, step: &mut Step<'_>) {
+        if let Err(error) = self.check_consumer_fetch(&asked) {
+            return step.reply(waiter, Reply::FetchOffsets(Err(error)));
+        }
         if asked.require_stable && !self.in_flight.is_empty() {
             self.stable_fetches.push_back((self.next_write, asked, waiter));
         } else {

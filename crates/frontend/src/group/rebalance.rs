@@ -259,6 +259,7 @@ impl Group {
 
     /// Carries out what has run out by now, and asks to be woken for the next.
     pub(super) fn tick(&mut self, step: &mut Step<'_>) {
+        self.consumer_tick(step);
         self.expire_members(step);
         self.expire_join(step);
         self.expire_sync(step);

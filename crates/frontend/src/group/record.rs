@@ -11,6 +11,7 @@ use tailwater_kafka::messages::{
 use tailwater_kafka::{CodecError, Message as _, Str, Uuid};
 use tailwater_types::TopicId;
 
+use super::consumer::record as consumer;
 use super::effects::{CommittedOffset, GroupMetadata, MemberMetadata, Record, TopicPartition};
 use crate::coordinator::KeyValue;
 
@@ -26,6 +27,7 @@ pub fn encode(record: &Record) -> Result<KeyValue, CodecError> {
             let value = value.as_ref().map(|value| to_group_value(value).encode_value());
             Ok((key.encode()?, value.transpose()?))
         }
+        Record::Consumer { group, record } => consumer::encode(group, record),
         Record::Offset {
             group,
             partition,
@@ -47,7 +49,7 @@ pub fn encode(record: &Record) -> Result<KeyValue, CodecError> {
 /// The bytes are no record of this topic.
 pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Record>, CodecError> {
     Ok(match GroupRecordKey::decode(key)? {
-        None => None,
+        None => consumer::decode(key, value)?.map(|(group, record)| Record::Consumer { group, record }),
         Some(GroupRecordKey::Group(key)) => {
             let value = value.map(GroupMetadataValue::decode_value).transpose()?;
             Some(Record::Group {
@@ -226,7 +228,7 @@ mod tests {
         assert_eq!(&encode(&offset(-1)).unwrap().0[..], b"\0\x01\0\x01g\0\x01t\0\0\0\x03");
         assert_eq!(&encode(&group()).unwrap().0[..], b"\0\x02\0\x01g");
         assert_eq!(
-            decode(b"\0\x03\0\x01g", None).unwrap(),
+            decode(b"\0\x09\0\x01g", None).unwrap(),
             None,
             "another kind of group's key is passed over"
         );

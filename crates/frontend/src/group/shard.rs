@@ -14,9 +14,10 @@ use tailwater_kafka::ErrorCode;
 use tailwater_kafka::batch::TransactionEnd;
 use tailwater_runtime::clock::Instant;
 
+use super::consumer::state::JOINING;
+use super::consumer::topics::Topics;
 use super::effects::{
-    Commit, Effects, FindTopic, JoinReply, LeaveReply, Limits, Now, Record, Reply, Request, Step, SyncReply, Then,
-    Waiter, Write,
+    Commit, Effects, JoinReply, LeaveReply, Limits, Now, Record, Reply, Request, Step, SyncReply, Then, Waiter, Write,
 };
 use super::offsets;
 use super::state::Group;
@@ -57,10 +58,10 @@ impl Shard {
     /// Takes over one record of the log, which is read from the start. The last one of a key counts; offsets of a
     /// transaction when its marker comes.
     pub fn replay(&mut self, record: Record, producer_id: Option<i64>, now: Now) {
-        let (Record::Group { group: id, .. } | Record::Offset { group: id, .. }) = &record;
-        let id = id.clone();
+        let id = record.group().to_owned();
         let slot = slot(&mut self.groups, &id, now);
         match record {
+            Record::Consumer { record, .. } => slot.group.replay_consumer(&record),
             Record::Group { value: Some(value), .. } => slot.group.restore(value),
             Record::Group { value: None, .. } => slot.group.restore_nothing(now.wall_ms),
             Record::Offset { partition, value, .. } => match (producer_id, value) {
@@ -88,12 +89,13 @@ impl Shard {
     }
 
     /// The log has been read to its end: members' sessions begin.
-    pub fn loaded(&mut self, now: Now) {
+    pub fn loaded(&mut self, now: Now, topics: &dyn Topics) {
         for (id, slot) in &mut self.groups {
             let mut effects = Effects::default();
             slot.group.loaded(&mut Step {
                 now,
                 limits: &self.limits,
+                topics,
                 effects: &mut effects,
             });
             schedule(&mut self.wakes, id, slot, effects.wake_at);
@@ -103,7 +105,7 @@ impl Shard {
         }
     }
 
-    pub fn step(&mut self, id: &str, request: Request, waiter: Waiter, now: Now) -> Effects {
+    pub fn step(&mut self, id: &str, request: Request, waiter: Waiter, now: Now, topics: &dyn Topics) -> Effects {
         let mut effects = Effects::default();
         match request {
             Request::List => {
@@ -126,6 +128,7 @@ impl Shard {
         let mut step = Step {
             now,
             limits: &self.limits,
+            topics,
             effects: &mut effects,
         };
         match request {
@@ -135,6 +138,7 @@ impl Shard {
                 let error = slot.group.heartbeat(&member, &mut step);
                 step.reply(waiter, Reply::Heartbeat(error));
             }
+            Request::ConsumerHeartbeat(request) => slot.group.consumer_heartbeat(*request, waiter, &mut step),
             Request::Leave(leaving) => slot.group.leave(&leaving, waiter, &mut step),
             Request::Commit(commit) => slot.group.commit(commit, waiter, &mut step),
             Request::CommitInTransaction(commit) => slot.group.commit_in_transaction(commit, waiter, &mut step),
@@ -142,7 +146,11 @@ impl Shard {
             // The last two are none of a group's.
             Request::Describe | Request::List | Request::EndTransaction(_) => {
                 let described = slot.group.describe();
-                step.reply(waiter, Reply::Describe(Ok(described)));
+                step.reply(waiter, Reply::Describe(described));
+            }
+            Request::DescribeConsumer => {
+                let described = slot.group.describe_consumer(&step);
+                step.reply(waiter, Reply::DescribeConsumer(described));
             }
             Request::Delete => slot.group.delete(waiter, &mut step),
             Request::DeleteOffsets(asked) => slot.group.delete_offsets(&asked, waiter, &mut step),
@@ -152,7 +160,7 @@ impl Shard {
     }
 
     /// The records of `write` are committed, or never will be: in the order of the writes.
-    pub fn written(&mut self, write: Write, result: Result<(), ErrorCode>, now: Now) -> Effects {
+    pub fn written(&mut self, write: Write, result: Result<(), ErrorCode>, now: Now, topics: &dyn Topics) -> Effects {
         let mut effects = Effects::default();
         let answers = write.answers.into_iter();
         match result {
@@ -175,6 +183,7 @@ impl Shard {
         let mut step = Step {
             now,
             limits: &self.limits,
+            topics,
             effects: &mut effects,
         };
         match (write.then, result) {
@@ -204,7 +213,16 @@ impl Shard {
             (Then::Delete { offsets, .. } | Then::DropOffsets(offsets), Ok(())) => {
                 offsets.into_iter().for_each(|at| group.set_offset(at, None));
             }
-            (Then::Delete { was_stored, .. }, Err(_)) => group.is_stored |= was_stored,
+            (
+                Then::Delete {
+                    was_stored, consumer, ..
+                },
+                Err(_),
+            ) => {
+                group.is_stored |= was_stored;
+                group.consumer = group.consumer.take().or(consumer);
+            }
+            (Then::Consumer, result) => group.consumer_written(result, &mut step),
             (Then::StoreOffsets(_) | Then::KeepPending(..) | Then::DropOffsets(_), Err(_))
             | (Then::Nothing | Then::EndTransaction(_), _) => {}
         }
@@ -223,9 +241,9 @@ impl Shard {
     }
 
     /// Looks at one group whose time has come, or at all for what has expired; `None`: there is nothing to look at any more.
-    pub fn tick(&mut self, now: Now, find_topic: FindTopic<'_>) -> Option<Effects> {
+    pub fn tick(&mut self, now: Now, topics: &dyn Topics) -> Option<Effects> {
         if self.expire_at.is_some_and(|at| at <= now.at) {
-            return Some(self.expire(now, find_topic));
+            return Some(self.expire(now, topics));
         }
         if self.next_group_wake()? > now.at {
             return None;
@@ -237,6 +255,7 @@ impl Shard {
             slot.group.tick(&mut Step {
                 now,
                 limits: &self.limits,
+                topics,
                 effects: &mut effects,
             });
             self.settle(&id, &effects);
@@ -244,15 +263,16 @@ impl Shard {
         Some(effects)
     }
 
-    fn expire(&mut self, now: Now, find_topic: FindTopic<'_>) -> Effects {
+    fn expire(&mut self, now: Now, topics: &dyn Topics) -> Effects {
         let mut effects = Effects::default();
         let mut step = Step {
             now,
             limits: &self.limits,
+            topics,
             effects: &mut effects,
         };
         for slot in self.groups.values_mut() {
-            slot.group.expire(find_topic, &mut step);
+            slot.group.expire(&mut step);
         }
         self.expire_at = (!self.groups.is_empty()).then(|| now.at + self.limits.expiry_interval);
         effects
@@ -289,6 +309,7 @@ fn schedule(wakes: &mut BinaryHeap<Reverse<(Instant, String)>>, id: &str, slot: 
 fn creates_group(request: &Request) -> bool {
     match request {
         Request::Join(join) => join.member_id.is_empty(),
+        Request::ConsumerHeartbeat(request) => request.member_epoch == JOINING,
         Request::Commit(commit) => commit.member.generation < 0,
         Request::CommitInTransaction(commit) => commit.member.generation < 0,
         _ => false,
@@ -301,6 +322,7 @@ fn unknown_group(request: Request) -> Reply {
         Request::Join(join) => Reply::Join(JoinReply::refused(&join.member_id, error)),
         Request::Sync(_) => Reply::Sync(SyncReply::refused(error)),
         Request::Heartbeat(_) => Reply::Heartbeat(error),
+        Request::ConsumerHeartbeat(_) => request.refused(ErrorCode::GroupIdNotFound),
         Request::Leave(leaving) => Reply::Leave(LeaveReply {
             error: ErrorCode::None,
             members: vec![error; leaving.len()],
@@ -312,6 +334,7 @@ fn unknown_group(request: Request) -> Reply {
         Request::Describe
         | Request::List
         | Request::EndTransaction(_)
+        | Request::DescribeConsumer
         | Request::Delete
         | Request::DeleteOffsets(_) => request.refused(ErrorCode::GroupIdNotFound),
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tailwater_kafka::ErrorCode;
 use tailwater_runtime::clock::Instant;
 
+use super::consumer::group::ConsumerGroup;
 use super::effects::{
     CommittedOffset, FetchOffsets, GroupMetadata, JoinReply, JoinedMember, MemberMetadata, Protocol, Record, Reply,
     Step, SyncReply, Then, TopicPartition, Waiter, Write,
@@ -45,6 +46,8 @@ pub struct Group {
     supported: BTreeMap<String, usize>,
     /// How many members have a JoinGroup waiting.
     awaiting_join: usize,
+    /// Where the coordinator assigns: then `members` are none, and the phase is empty.
+    pub(super) consumer: Option<Box<ConsumerGroup>>,
     pub(super) offsets: Offsets,
     /// What open transactions would commit.
     pub(super) pending: PendingOffsets,
@@ -163,6 +166,7 @@ impl Group {
             sync_by: None,
             supported: BTreeMap::new(),
             awaiting_join: 0,
+            consumer: None,
             offsets: BTreeMap::new(),
             pending: PendingOffsets::default(),
             in_flight: BTreeMap::new(),
@@ -177,6 +181,7 @@ impl Group {
     /// with [`Group::loaded`].
     pub(super) fn restore(&mut self, stored: GroupMetadata) {
         self.restore_nothing(stored.since_ms);
+        self.consumer = None;
         self.is_stored = true;
         self.generation = stored.generation;
         self.phase = match stored.members.is_empty() {
@@ -214,13 +219,15 @@ impl Group {
     /// Becomes a group without members, of which the log says nothing but its offsets.
     pub(super) fn restore_nothing(&mut self, since_ms: i64) {
         let (offsets, pending) = (std::mem::take(&mut self.offsets), std::mem::take(&mut self.pending));
+        let consumer = self.consumer.take();
         *self = Self::new(&self.id, since_ms);
-        (self.offsets, self.pending) = (offsets, pending);
+        (self.offsets, self.pending, self.consumer) = (offsets, pending, consumer);
     }
 
     /// Begins the sessions of a group that was read from the log. One that has more members than it may rebalances: who
     /// comes last is refused then, and before that everybody can commit.
     pub(super) fn loaded(&mut self, step: &mut Step<'_>) {
+        self.consumer_loaded(step);
         for member in self.members.values_mut() {
             member.touch(step);
         }
@@ -273,6 +280,7 @@ impl Group {
             && self.offsets.is_empty()
             && self.pending.is_empty()
             && self.in_flight.is_empty()
+            && self.consumer.is_none()
             && !self.is_stored
     }
 

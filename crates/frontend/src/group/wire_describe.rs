@@ -6,17 +6,15 @@ use tailwater_kafka::messages::*;
 use tailwater_kafka::{ErrorCode, Str};
 
 use super::coordinator::Groups;
-use super::effects::{GroupDescription, GroupSummary, MemberMetadata, Reply, Request};
+use super::effects::{DescribeError, GroupDescription, GroupSummary, MemberMetadata, Reply, Request};
 use crate::server::RequestContext;
 
 /// From here on an unknown group is an error (KIP-1043); before, it is a group in the state Dead.
 const FIRST_UNKNOWN_GROUP_VERSION: i16 = 6;
 const DEAD: &str = "Dead";
-/// The only type of groups there is here.
-const CLASSIC: &str = "classic";
 /// What a client may do with a group where nobody is forbidden anything, as Kafka's bits: read, delete, describe, and
 /// both for configs.
-const ALL_GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
+pub(super) const ALL_GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
 
 pub(crate) async fn describe_groups(
     groups: &Groups,
@@ -28,7 +26,7 @@ pub(crate) async fn describe_groups(
         let reply = groups.ask(group_id.clone().into(), Request::Describe).await;
         let found = match reply {
             Reply::Describe(found) => found,
-            _ => Err(ErrorCode::UnknownServerError),
+            _ => Err(DescribeError::Code(ErrorCode::UnknownServerError)),
         };
         let mut group = to_described(group_id, found, context.version);
         if request.include_authorized_operations && !group.error_code.is_error() {
@@ -42,7 +40,7 @@ pub(crate) async fn describe_groups(
     }
 }
 
-fn to_described(group_id: Str, found: Result<GroupDescription, ErrorCode>, version: i16) -> DescribedGroup {
+fn to_described(group_id: Str, found: Result<GroupDescription, DescribeError>, version: i16) -> DescribedGroup {
     match found {
         Ok(group) => DescribedGroup {
             group_id,
@@ -52,26 +50,29 @@ fn to_described(group_id: Str, found: Result<GroupDescription, ErrorCode>, versi
             members: group.members.into_iter().map(to_member).collect(),
             ..Default::default()
         },
-        Err(ErrorCode::GroupIdNotFound) => {
-            let is_error = version >= FIRST_UNKNOWN_GROUP_VERSION;
+        Err(error) => {
+            let (error_code, error_message) = not_found(&group_id, error, "classic");
+            let is_unknown = error_code == ErrorCode::GroupIdNotFound;
+            let says_so = version >= FIRST_UNKNOWN_GROUP_VERSION || !is_unknown;
             DescribedGroup {
-                error_code: if is_error {
-                    ErrorCode::GroupIdNotFound
-                } else {
-                    ErrorCode::None
-                },
-                error_message: is_error.then(|| format!("Group {group_id} not found.").into()),
+                error_code: if says_so { error_code } else { ErrorCode::None },
+                error_message: error_message.filter(|_| says_so),
                 group_id,
-                group_state: Str::from_static(DEAD),
+                group_state: Str::from_static(if is_unknown { DEAD } else { "" }),
                 ..Default::default()
             }
         }
-        Err(error_code) => DescribedGroup {
-            error_code,
-            group_id,
-            ..Default::default()
-        },
     }
+}
+
+/// Why a group isn't described, in the words by which clients find out that they are to ask for the other type.
+pub(super) fn not_found(group_id: &str, error: DescribeError, asked_type: &str) -> (ErrorCode, Option<Str>) {
+    let message = match error {
+        DescribeError::Code(ErrorCode::GroupIdNotFound) => format!("Group {group_id} not found."),
+        DescribeError::OtherType => format!("Group {group_id} is not a {asked_type} group."),
+        DescribeError::Code(code) => return (code, None),
+    };
+    (ErrorCode::GroupIdNotFound, Some(message.into()))
 }
 
 fn to_member(member: MemberMetadata) -> DescribedGroupMember {
@@ -101,12 +102,12 @@ pub(crate) async fn list_groups(groups: &Groups, request: ListGroupsRequest) -> 
     let passes = |filter: &[&str], value: &str| {
         filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
     };
-    let is_asked_for = |group: &GroupSummary| passes(&states, group.state) && passes(&types, CLASSIC);
+    let is_asked_for = |group: &GroupSummary| passes(&states, group.state) && passes(&types, group.group_type);
     let listed = |group: GroupSummary| ListedGroup {
         group_id: group.id.into(),
         protocol_type: group.protocol_type.into(),
         group_state: Str::from_static(group.state),
-        group_type: Str::from_static(CLASSIC),
+        group_type: Str::from_static(group.group_type),
     };
     ListGroupsResponse {
         groups: found.into_iter().filter(is_asked_for).map(listed).collect(),

@@ -4,7 +4,7 @@
 //! committed for a topic that has been deleted since, or for one of the same name before it, isn't shown.
 
 use tailwater_kafka::messages::*;
-use tailwater_kafka::{ErrorCode, Str, Uuid};
+use tailwater_kafka::{ErrorCode, Uuid};
 use tailwater_types::TopicId;
 
 use super::coordinator::Groups;
@@ -16,6 +16,8 @@ use crate::view::{Snapshot, Topic};
 
 /// From here on an unknown group is called so; before, its members are told of a wrong generation.
 const FIRST_UNKNOWN_GROUP_VERSION: i16 = 9;
+/// From here on members of groups whose coordinator assigns say their epoch (KIP-848).
+const FIRST_EPOCH_VERSION: i16 = 9;
 /// From here on topics have ids instead of names.
 const FIRST_ID_VERSION: i16 = 10;
 /// From here on one request asks about several groups (KIP-709).
@@ -58,6 +60,7 @@ pub(crate) async fn offset_commit(
             member,
             offsets,
             unknown_group,
+            knows_epochs: context.version >= FIRST_EPOCH_VERSION,
         });
         let error = match groups.ask(request.group_id.into(), commit).await {
             Reply::Commit(error) => error,
@@ -196,13 +199,18 @@ pub(crate) async fn offset_fetch(
     let require_stable = request.require_stable;
     if version < FIRST_SEVERAL_GROUPS_VERSION {
         let topics: Option<Vec<_>> = request.topics.map(|topics| topics.into_iter().map(by_name).collect());
-        let answered = fetch_group(groups, view, request.group_id, topics.clone(), false, require_stable).await;
+        let asked = OffsetFetchRequestGroup {
+            group_id: request.group_id,
+            topics: topics.clone(),
+            ..Default::default()
+        };
+        let answered = fetch_group(groups, view, asked, false, require_stable).await;
         return one_group(answered, topics.unwrap_or_default(), version);
     }
     let by_id = version >= FIRST_ID_VERSION;
     let mut answered = Vec::with_capacity(request.groups.len());
     for group in request.groups {
-        answered.push(fetch_group(groups, view, group.group_id, group.topics, by_id, require_stable).await);
+        answered.push(fetch_group(groups, view, group, by_id, require_stable).await);
     }
     OffsetFetchResponse {
         groups: answered,
@@ -221,8 +229,12 @@ fn by_name(topic: OffsetFetchRequestTopic) -> OffsetFetchRequestTopics {
 async fn fetch_group(
     groups: &Groups,
     view: &Snapshot,
-    group_id: Str,
-    topics: Option<Vec<OffsetFetchRequestTopics>>,
+    OffsetFetchRequestGroup {
+        group_id,
+        member_id,
+        member_epoch,
+        topics,
+    }: OffsetFetchRequestGroup,
     by_id: bool,
     require_stable: bool,
 ) -> OffsetFetchResponseGroup {
@@ -242,6 +254,8 @@ async fn fetch_group(
     });
     let request = Request::FetchOffsets(FetchOffsets {
         require_stable,
+        member_id: member_id.map(String::from),
+        member_epoch,
         topics: asked.clone(),
     });
     let fetched = match groups.ask(group_id.clone().into(), request).await {

@@ -205,6 +205,16 @@ impl Handlers {
             }
             Request::SyncGroup(asked) => to.answer_with(group::sync_group(groups, context, asked)).await,
             Request::Heartbeat(asked) => to.answer_with(group::heartbeat(groups, asked)).await,
+            Request::ConsumerGroupHeartbeat(asked) => {
+                let uuid = self.runtime.random.u128();
+                to.answer_with(group::consumer_group_heartbeat(groups, context, asked, uuid))
+                    .await
+            }
+            Request::ConsumerGroupDescribe(asked) => {
+                let view = view();
+                to.answer_with(group::consumer_group_describe(groups, &view, asked))
+                    .await
+            }
             Request::LeaveGroup(asked) => to.answer_with(group::leave_group(groups, context, asked)).await,
             Request::OffsetCommit(asked) => {
                 let view = view();

@@ -36,6 +36,8 @@ errors_in! {
     JoinGroupResponse: |it| [it.error_code];
     SyncGroupResponse: |it| [it.error_code];
     HeartbeatResponse: |it| [it.error_code];
+    ConsumerGroupHeartbeatResponse: |it| [it.error_code];
+    ConsumerGroupDescribeResponse: |it| it.groups.iter().map(|group| group.error_code);
     LeaveGroupResponse: |it| it.members.iter().map(|member| member.error_code).chain([it.error_code]);
     OffsetCommitResponse: |it| it.topics.iter().flat_map(|topic| &topic.partitions).map(|p| p.error_code);
     OffsetFetchResponse: |it| it.groups.iter().map(|group| group.error_code).chain([it.error_code]);

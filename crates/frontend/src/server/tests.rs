@@ -3,6 +3,7 @@
 mod apis;
 mod client;
 mod configs;
+mod consumer_groups;
 mod data;
 mod describe;
 mod effects;

@@ -172,18 +172,12 @@ fn a_frame_is_written_out_in_any_steps() {
     }
 }
 
-/// An API that nobody answers is unknown to clients, whatever tables there are.
+/// An API that nobody answers is unknown, whether Kafka has one of the number or not.
 #[test]
 fn an_api_that_is_not_served_is_unknown() {
-    for api in [
-        ApiKey::TxnOffsetCommit,
-        ApiKey::ConsumerGroupHeartbeat,
-        ApiKey::ConsumerGroupDescribe,
-    ] {
-        assert!(!ApiKey::ALL.contains(&api));
-        assert_eq!(ApiKey::try_from(api.code()), Err(CodecError::UnknownApi(api.code())));
-        let request = Request::decode(api, api.versions().min, Reader::new(BytesMut::new()));
-        assert_eq!(request, Err(CodecError::UnknownApi(api.code())));
+    for code in [-1, 4, 76, 88, 1000] {
+        assert!(ApiKey::ALL.iter().all(|api| api.code() != code));
+        assert_eq!(ApiKey::try_from(code), Err(CodecError::UnknownApi(code)));
     }
 }
 

@@ -13,7 +13,7 @@ use tailwater_kafka::ErrorCode;
 use super::leave;
 use super::reconcile::{Towards, reconcile};
 use super::record::{ConsumerRecord, CurrentAssignment, GroupEpoch, Subscription};
-use super::state::{Assigned, Draft, JOINING, LEAVING, LEAVING_FOR_A_WHILE, Member, Partitions, State};
+use super::state::{Assigned, Draft, JOINING, LEAVING_FOR_A_WHILE, Member, Partitions, State};
 use super::target;
 use super::topics::{self, Topics};
 use crate::coordinator::Now;

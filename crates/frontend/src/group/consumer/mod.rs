@@ -13,7 +13,7 @@ pub(super) mod offsets;
 mod reconcile;
 pub(super) mod record;
 pub(super) mod state;
-mod target;
+pub(super) mod target;
 #[cfg(test)]
 mod tests;
 pub(super) mod topics;

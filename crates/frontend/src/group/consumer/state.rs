@@ -16,10 +16,8 @@ pub type Partitions = BTreeMap<TopicId, BTreeSet<i32>>;
 /// Partitions that a member has, each with the member's epoch when it got it (KIP-1251).
 pub type Assigned = BTreeMap<TopicId, BTreeMap<i32, i32>>;
 
-/// The epoch of a member that joins.
+/// The epoch of a member that joins; one below leaves.
 pub const JOINING: i32 = 0;
-/// The epoch with which a member leaves.
-pub const LEAVING: i32 = -1;
 /// The epoch with which a static member leaves for a while.
 pub const LEAVING_FOR_A_WHILE: i32 = -2;
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regex::{Regex, RegexBuilder};
 use tailwater_types::TopicId;
 
+use super::heartbeat::Settings;
 use super::record::{ConsumerRecord, Subscription};
 use super::state::{Draft, ResolvedRegex, State};
 use crate::coordinator::Now;
@@ -22,12 +23,17 @@ pub struct TopicShape {
     pub partitions: i32,
 }
 
-/// The cluster's topics at one time.
+/// What a group sees of the cluster at one time.
 pub trait Topics {
     /// Grows whenever a topic comes, goes, or gets partitions.
     fn version(&self) -> i64;
     fn find(&self, name: &str) -> Option<TopicShape>;
     fn names(&self) -> Vec<&str>;
+
+    /// What holds for a group: what is set of it, and otherwise what holds for all.
+    fn settings_of(&self, _group: &str, of_all: Settings) -> Settings {
+        of_all
+    }
 }
 
 /// The expression as it is applied: to whole names.

@@ -8,7 +8,7 @@ use tailwater_kafka::ErrorCode;
 use super::harness::*;
 use crate::group::effects::*;
 
-fn described(h: &mut Harness) -> Result<GroupDescription, ErrorCode> {
+fn described(h: &mut Harness) -> Result<GroupDescription, DescribeError> {
     let waiter = h.ask(Request::Describe);
     match h.reply(waiter) {
         Some(Reply::Describe(described)) => described,
@@ -66,7 +66,7 @@ fn subscribed(h: &mut Harness, id: &str, protocol_type: &str, subscription: &'st
 #[test]
 fn groups_are_described_in_every_state() {
     let mut h = Harness::new();
-    assert_eq!(described(&mut h), Err(ErrorCode::GroupIdNotFound));
+    assert_eq!(described(&mut h), Err(DescribeError::Code(ErrorCode::GroupIdNotFound)));
     assert_eq!(h.shard.len(), 0, "asking makes no group");
     let a = h.ask(new_member("a"));
     assert_eq!(state(&mut h), "PreparingRebalance");
@@ -107,6 +107,7 @@ fn groups_are_listed() {
     let waiter = h.ask(Request::List);
     let only = GroupSummary {
         id: GROUP.to_owned(),
+        group_type: "classic",
         state: "Empty",
         protocol_type: String::new(),
     };

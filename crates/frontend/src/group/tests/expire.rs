@@ -50,6 +50,7 @@ fn commit_now(h: &mut Harness, who: MemberRef, change: impl FnOnce(&mut Committe
         member: who,
         offsets: vec![(at(0), offset)],
         unknown_group: ErrorCode::IllegalGeneration,
+        knows_epochs: true,
     }));
     assert_eq!(h.reply(waiter), Some(Reply::Commit(ErrorCode::None)));
 }
@@ -220,6 +221,7 @@ fn tombstones_are_written_in_parts_and_behind_what_is_on_its_way() {
         member: nobody(),
         offsets,
         unknown_group: ErrorCode::IllegalGeneration,
+        knows_epochs: true,
     }));
     h.commits_at_once = false;
     h.commit(nobody(), 6);

@@ -10,6 +10,9 @@ use tailwater_runtime::clock::Instant;
 use tailwater_types::TopicId;
 
 use crate::coordinator::{Form, Machine as _};
+use crate::group::assignor::Assignor;
+use crate::group::consumer::heartbeat::Settings;
+use crate::group::consumer::topics::{TopicShape, Topics};
 use crate::group::effects::*;
 use crate::group::machine::GroupMachine;
 use crate::group::shard::Shard;
@@ -45,12 +48,36 @@ pub enum Logged {
     },
 }
 
+/// One topic under every name, of three partitions.
+pub struct One(pub Option<TopicId>);
+
+impl Topics for One {
+    fn version(&self) -> i64 {
+        0
+    }
+
+    fn find(&self, _name: &str) -> Option<TopicShape> {
+        self.0.map(|id| TopicShape { id, partitions: 3 })
+    }
+
+    fn names(&self) -> Vec<&str> {
+        Vec::new()
+    }
+}
+
 pub fn limits() -> Limits {
     Limits {
         initial_rebalance_delay: Duration::from_secs(3),
         max_size: 4,
         offsets_retention: Duration::from_secs(7 * 86_400),
         expiry_interval: Duration::from_secs(600),
+        consumer: Settings {
+            session_timeout: Duration::from_secs(45),
+            heartbeat_interval: Duration::from_secs(5),
+            assignment_interval: Duration::ZERO,
+            max_size: 4,
+            assignor: Assignor::Uniform,
+        },
     }
 }
 
@@ -86,7 +113,7 @@ impl Harness {
                 Logged::End { producer_id, is_commit } => next.shard.end_transaction(producer_id, is_commit),
             }
         }
-        next.shard.loaded(next.now);
+        next.shard.loaded(next.now, &One(next.topic));
         (next.log, next.history) = (self.log, self.history);
         next
     }
@@ -98,7 +125,7 @@ impl Harness {
     pub fn ask_of(&mut self, group: &str, request: Request) -> Waiter {
         let waiter = Waiter(self.next_waiter);
         self.next_waiter += 1;
-        let effects = self.shard.step(group, request, waiter, self.now);
+        let effects = self.shard.step(group, request, waiter, self.now, &One(self.topic));
         self.take(effects);
         waiter
     }
@@ -133,7 +160,7 @@ impl Harness {
             let logged = |record: &Record| Logged::Record(record.clone(), producer_id);
             self.history.extend(write.records.iter().map(logged));
         }
-        let effects = self.shard.written(write, result, self.now);
+        let effects = self.shard.written(write, result, self.now, &One(self.topic));
         self.take(effects);
     }
 
@@ -143,7 +170,7 @@ impl Harness {
             let step = at.saturating_duration_since(self.now.at);
             self.now.wall_ms += i64::try_from(step.as_millis()).unwrap();
             self.now.at = self.now.at.max(at);
-            while let Some(effects) = self.shard.tick(self.now, &|_| self.topic) {
+            while let Some(effects) = self.shard.tick(self.now, &One(self.topic)) {
                 self.take(effects);
             }
         }
@@ -182,6 +209,7 @@ impl Harness {
             member: who,
             offsets: vec![(at(0), committed(offset))],
             unknown_group: ErrorCode::IllegalGeneration,
+            knows_epochs: true,
         }))
     }
 
@@ -215,6 +243,8 @@ impl Harness {
     pub fn fetched(&mut self, require_stable: bool) -> Fetched {
         let waiter = self.ask(Request::FetchOffsets(FetchOffsets {
             require_stable,
+            member_id: None,
+            member_epoch: -1,
             topics: Some(vec![("t".to_owned(), vec![0])]),
         }));
         match self.reply(waiter) {

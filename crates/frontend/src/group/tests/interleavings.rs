@@ -212,7 +212,7 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
             let form = GroupMachine::form(&h.in_flight[0]);
             let offset = records.iter().find_map(|record| match record {
                 Record::Offset { value, .. } => Some(value.as_ref().map(|value| value.offset)),
-                Record::Group { .. } => None,
+                Record::Group { .. } | Record::Consumer { .. } => None,
             });
             // A group that is made anew counts its generations anew.
             let forgotten = records

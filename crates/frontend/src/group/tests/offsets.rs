@@ -20,6 +20,8 @@ fn rule_18_an_unknown_group_has_no_offsets_and_no_error() {
     let mut h = Harness::new();
     assert_eq!(h.committed(), None);
     let all = h.ask(Request::FetchOffsets(FetchOffsets {
+        member_id: None,
+        member_epoch: -1,
         require_stable: false,
         topics: None,
     }));
@@ -51,6 +53,8 @@ fn rule_19_offsets_and_metadata_survive_a_restart() {
     h.commit(nobody(), 10);
     let mut h = h.restart();
     let all = h.ask(Request::FetchOffsets(FetchOffsets {
+        member_id: None,
+        member_epoch: -1,
         require_stable: false,
         topics: None,
     }));
@@ -143,6 +147,8 @@ fn a_stable_fetch_waits_for_what_was_written_before_it() {
         h.commit(nobody(), 2);
         let topics = Some(vec![("t".to_owned(), vec![0])]);
         let asked = FetchOffsets {
+            member_id: None,
+            member_epoch: -1,
             require_stable: true,
             topics,
         };

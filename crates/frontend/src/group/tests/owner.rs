@@ -68,6 +68,7 @@ async fn no_session_ends_while_the_log_stands_still() {
             member: member("a", generation),
             offsets: vec![(at(0), committed(offset))],
             unknown_group: ErrorCode::IllegalGeneration,
+            knows_epochs: true,
         };
         commits.push(begin(&handle, Request::Commit(commit)));
         // Each becomes a batch of its own.
@@ -120,6 +121,7 @@ async fn a_coordinator_knows_what_its_predecessor_answers_for() {
             },
             offsets: vec![(at(0), committed(offset))],
             unknown_group: ErrorCode::IllegalGeneration,
+            knows_epochs: true,
         })
     };
     let former = spawn();
@@ -136,6 +138,8 @@ async fn a_coordinator_knows_what_its_predecessor_answers_for() {
     assert_eq!(answer.await, Ok(Reply::Commit(ErrorCode::None)));
     let TopicPartition { topic, partition } = at(0);
     let asked = FetchOffsets {
+        member_id: None,
+        member_epoch: -1,
         require_stable: false,
         topics: Some(vec![(topic.clone(), vec![partition])]),
     };

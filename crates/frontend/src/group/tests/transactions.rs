@@ -40,6 +40,7 @@ fn rule_17_pending_offsets_are_not_seen() {
                 member: nobody(),
                 offsets: vec![(at(1), committed(5))],
                 unknown_group: ErrorCode::None,
+                knows_epochs: true,
             };
             h.ask(Request::Commit(elsewhere));
             pend(&mut h, PRODUCER, 20);
@@ -49,6 +50,8 @@ fn rule_17_pending_offsets_are_not_seen() {
             assert_eq!(h.committed(), Some(10));
             assert_eq!(h.fetched(true), Fetched::Unstable);
             let all = h.ask(Request::FetchOffsets(FetchOffsets {
+                member_id: None,
+                member_epoch: -1,
                 require_stable: true,
                 topics: None,
             }));
@@ -257,6 +260,8 @@ fn a_marker_is_for_all_groups() {
     assert_eq!((h.shard.len(), h.committed()), (2, None));
     for group in groups {
         let asked = FetchOffsets {
+            member_id: None,
+            member_epoch: -1,
             require_stable: true,
             topics: None,
         };

@@ -469,7 +469,14 @@ async fn features_are_told_and_fixed() {
             .map(|feature| (&*feature.name, feature.max_version_level))
             .collect();
         let (features, epoch) = match version {
-            3.. => (vec![("metadata.version", 30), ("transaction.version", 2)], 0),
+            3.. => (
+                vec![
+                    ("group.version", 1),
+                    ("metadata.version", 30),
+                    ("transaction.version", 2),
+                ],
+                0,
+            ),
             _ => (Vec::new(), -1),
         };
         assert_eq!(

@@ -1,0 +1,204 @@
+//! A group whose coordinator assigns (`consumer`), among the other groups of its log.
+//!
+//! Owns: how a group is of one kind or the other, and what of a step goes to the log. While the coordinator assigns, the
+//! classic half of the group has no members; what is committed belongs to both. Does not own: any decision about members.
+
+use tailwater_kafka::ErrorCode;
+
+use super::consumer::group::{ConsumerGroup, Outcome};
+use super::consumer::heartbeat::{Around, Heartbeat, HeartbeatReply, partitions};
+use super::consumer::offsets::Claim;
+use super::consumer::record::ConsumerRecord;
+use super::consumer::state::JOINING;
+use super::consumer::{target, topics};
+use super::delete::CONSUMER;
+use super::effects::{
+    CommittedOffset, ConsumerDescription, ConsumerMember, DescribeError, FetchOffsets, MemberRef, Record, Reply, Step,
+    Then, TopicPartition, Waiter,
+};
+use super::state::{Group, Phase};
+
+fn around<'a>(step: &Step<'a>, group: &str) -> Around<'a> {
+    Around {
+        now: step.now,
+        settings: step.topics.settings_of(group, step.limits.consumer),
+        topics: step.topics,
+    }
+}
+
+impl Group {
+    pub(super) fn consumer_heartbeat(&mut self, request: Heartbeat, waiter: Waiter, step: &mut Step<'_>) {
+        let founds = request.member_epoch == JOINING && self.phase == Phase::Empty;
+        let consumer = match &mut self.consumer {
+            Some(consumer) => consumer,
+            None if founds => self.consumer.insert(Box::default()),
+            None => {
+                let what = format!("Group {} is not a consumer group.", self.id);
+                let refused = HeartbeatReply::refused((ErrorCode::GroupIdNotFound, Some(what)));
+                return step.reply(waiter, Reply::ConsumerHeartbeat(Box::new(refused)));
+            }
+        };
+        let outcome = consumer.heartbeat(request, waiter, &around(step, &self.id));
+        self.carry_out(outcome, step);
+    }
+
+    /// The write of the group's other half has its outcome.
+    pub(super) fn consumer_written(&mut self, result: Result<(), ErrorCode>, step: &mut Step<'_>) {
+        if let Some(consumer) = &mut self.consumer {
+            let outcome = consumer.written(result, &around(step, &self.id));
+            self.carry_out(outcome, step);
+        }
+    }
+
+    pub(super) fn consumer_tick(&mut self, step: &mut Step<'_>) {
+        if let Some(consumer) = &mut self.consumer {
+            let outcome = consumer.tick(&around(step, &self.id));
+            self.carry_out(outcome, step);
+        }
+    }
+
+    pub(super) fn consumer_loaded(&mut self, step: &mut Step<'_>) {
+        if let Some(consumer) = &mut self.consumer {
+            let settings = around(step, &self.id).settings;
+            consumer.loaded(step.now, settings.session_timeout);
+            if let Some(at) = consumer.next_deadline() {
+                step.wake(at);
+            }
+        }
+    }
+
+    pub(super) fn replay_consumer(&mut self, record: &ConsumerRecord) {
+        let consumer = self.consumer.get_or_insert_default();
+        consumer.replay(record);
+        if consumer.state().is_blank() {
+            self.consumer = None;
+        }
+    }
+
+    fn carry_out(&mut self, outcome: Outcome, step: &mut Step<'_>) {
+        let reply = |(waiter, reply)| (waiter, Reply::ConsumerHeartbeat(Box::new(reply)));
+        step.effects.replies.extend(outcome.replies.into_iter().map(reply));
+        if let Some(write) = outcome.write {
+            self.forget_classic(step);
+            let assigns = |record: &ConsumerRecord| matches!(record, ConsumerRecord::TargetEpoch(Some(_)));
+            step.effects.rebalances += u64::from(write.records.iter().any(assigns));
+            let records = self.consumer_records(write.records);
+            let answers = write.answers.into_iter().map(reply).collect();
+            self.write(records, answers, Then::Consumer, step);
+        }
+        let Some(consumer) = &self.consumer else { return };
+        if let Some(at) = consumer.next_deadline() {
+            step.wake(at);
+        }
+        if consumer.state().is_blank() && !consumer.is_busy() {
+            self.consumer = None;
+        }
+    }
+
+    fn consumer_records(&self, records: Vec<ConsumerRecord>) -> Vec<Record> {
+        let of_group = |record| Record::Consumer {
+            group: self.id.clone(),
+            record,
+        };
+        records.into_iter().map(of_group).collect()
+    }
+
+    /// An empty classic group becomes one whose coordinator assigns.
+    fn forget_classic(&mut self, step: &mut Step<'_>) {
+        self.protocol_type = None;
+        if std::mem::take(&mut self.is_stored) {
+            let tombstone = Record::Group {
+                group: self.id.clone(),
+                value: None,
+            };
+            self.write(vec![tombstone], Vec::new(), Then::Nothing, step);
+        }
+    }
+
+    /// Makes way for a classic group, where there are no members; says whether it has.
+    pub(super) fn becomes_classic(&mut self, step: &mut Step<'_>) -> bool {
+        if !self.is_consumer_empty() {
+            return false;
+        }
+        if let Some(consumer) = self.consumer.take() {
+            let records = self.consumer_records(consumer.state().tombstones());
+            self.write(records, Vec::new(), Then::Nothing, step);
+            self.since_ms = step.now.wall_ms;
+        }
+        true
+    }
+
+    /// Whether no member is, or is about to be, in a group whose coordinator assigns.
+    pub(super) fn is_consumer_empty(&self) -> bool {
+        self.consumer
+            .as_ref()
+            .is_none_or(|consumer| consumer.state().members.is_empty() && !consumer.is_busy())
+    }
+
+    /// What makes the log forget the group's other half, and that half.
+    pub(super) fn take_consumer(&mut self) -> (Vec<Record>, Option<Box<ConsumerGroup>>) {
+        let consumer = self.consumer.take();
+        let records = consumer
+            .as_ref()
+            .map_or_else(Vec::new, |consumer| consumer.state().tombstones());
+        (self.consumer_records(records), consumer)
+    }
+
+    /// `None`: the group is a classic one, and judges by itself.
+    pub(super) fn check_consumer_commit(
+        &self,
+        member: &MemberRef,
+        knows_epochs: bool,
+        offsets: &[(TopicPartition, CommittedOffset)],
+    ) -> Option<Result<(), ErrorCode>> {
+        let consumer = self.consumer.as_ref()?;
+        let claim = Claim {
+            member_id: &member.member_id,
+            epoch: member.generation,
+            knows_epochs,
+        };
+        let partitions = offsets.iter().map(|(at, value)| (value.topic_id, at.partition));
+        Some(consumer.state().check_commit(claim, partitions))
+    }
+
+    /// # Errors
+    /// Who asks isn't a member, or not in this epoch any more.
+    pub(super) fn check_consumer_fetch(&self, asked: &FetchOffsets) -> Result<(), ErrorCode> {
+        let Some(consumer) = &self.consumer else { return Ok(()) };
+        consumer
+            .state()
+            .check_fetch(asked.member_id.as_deref(), asked.member_epoch)
+    }
+
+    pub(super) fn is_consumer_subscribed(&self, topic: &str) -> bool {
+        let consumer = self.consumer.as_ref();
+        consumer.is_some_and(|consumer| topics::subscribed(consumer.state()).contains(topic))
+    }
+
+    /// # Errors
+    /// It is a classic group.
+    pub(super) fn describe_consumer(&self, step: &Step<'_>) -> Result<ConsumerDescription, DescribeError> {
+        let consumer = self.consumer.as_ref().ok_or(DescribeError::OtherType)?;
+        let state = consumer.state();
+        let member = |(id, member): (&String, &std::sync::Arc<super::consumer::state::Member>)| ConsumerMember {
+            member_id: id.clone(),
+            epoch: member.current.epoch,
+            subscription: member.subscription.clone(),
+            assigned: partitions(&member.current.assigned),
+            target: (*state.target_of(id)).clone(),
+        };
+        Ok(ConsumerDescription {
+            state: state.name(),
+            epoch: state.epoch,
+            assignment_epoch: state.target_epoch,
+            assignor: target::preferred(state).unwrap_or(step.limits.consumer.assignor).name(),
+            members: state.members.iter().map(member).collect(),
+        })
+    }
+
+    /// What a list of groups says of it: its state, and the type of its protocol.
+    pub(super) fn consumer_summary(&self) -> Option<(&'static str, String)> {
+        let consumer = self.consumer.as_ref()?;
+        Some((consumer.state().name(), CONSUMER.to_owned()))
+    }
+}
