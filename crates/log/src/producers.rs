@@ -62,6 +62,9 @@ pub(crate) fn check(producers: &[Producer], batch: &BatchHeader) -> Decision {
     if !batch.is_idempotent() {
         return Decision::Append;
     }
+    if batch.producer_epoch < 0 {
+        return Decision::Refuse(no_epoch(batch.producer_id, batch.producer_epoch));
+    }
     let Some(producer) = find(producers, batch.producer_id) else {
         return Decision::Append;
     };
@@ -74,6 +77,15 @@ pub(crate) fn check(producers: &[Producer], batch: &BatchHeader) -> Decision {
     decision
 }
 
+/// An epoch that no producer has.
+fn no_epoch(producer_id: i64, found: i16) -> Refusal {
+    Refusal::InvalidProducerEpoch {
+        producer_id,
+        current: 0,
+        found,
+    }
+}
+
 pub(crate) fn find(producers: &[Producer], id: i64) -> Option<&Producer> {
     let at = producers.binary_search_by_key(&id, |producer| producer.id);
     at.ok().map(|at| &producers[at])
@@ -81,6 +93,9 @@ pub(crate) fn find(producers: &[Producer], id: i64) -> Option<&Producer> {
 
 /// Decides on a marker. One that was written before, and is sent again because nobody heard of it, is taken again.
 pub(crate) fn check_marker(producers: &[Producer], sent: &TransactionMarker) -> Result<(), Refusal> {
+    if sent.producer_id < 0 || sent.producer_epoch < 0 {
+        return Err(no_epoch(sent.producer_id, sent.producer_epoch));
+    }
     let Some(producer) = find(producers, sent.producer_id) else {
         return Ok(());
     };

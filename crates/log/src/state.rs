@@ -125,7 +125,7 @@ impl PartitionState {
     /// dense, and only the newest leader assigns them.
     pub fn apply(&mut self, batch: &BatchHeader, base: Offset, leader_epoch: LeaderEpoch, now_ms: i64) {
         self.advance(batch, base, leader_epoch);
-        if !batch.is_idempotent() || batch.is_control() {
+        if !is_of_a_producer(batch) || batch.is_control() {
             return;
         }
         let producer = producers::apply(&mut self.snapshot.producers, batch, base, now_ms);
@@ -152,7 +152,7 @@ impl PartitionState {
         now_ms: i64,
     ) -> Option<EndedTransaction> {
         self.advance(batch, base, leader_epoch);
-        if !batch.is_idempotent() {
+        if !is_of_a_producer(batch) {
             return None;
         }
         let producer = producers::apply(&mut self.snapshot.producers, batch, base, now_ms);
@@ -327,6 +327,12 @@ impl PartitionState {
     fn newest_epoch(&self) -> Option<LeaderEpoch> {
         self.snapshot.leader_epochs.last().map(|start| start.epoch)
     }
+}
+
+/// Whether a batch is of anybody who is to be remembered. A marker of a negative epoch is of nobody: none is taken, but a log
+/// may have one from before that was so.
+fn is_of_a_producer(batch: &BatchHeader) -> bool {
+    batch.is_idempotent() && batch.producer_epoch >= 0
 }
 
 #[cfg(test)]

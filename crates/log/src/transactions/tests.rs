@@ -5,7 +5,7 @@ use tailwater_kafka::batch::{BatchHeader, Marker};
 use tailwater_types::LeaderEpoch;
 
 use super::*;
-use crate::testing::{batch, transactional};
+use crate::testing::{batch, control, transactional};
 use crate::{Decision, PartitionState, Refusal, Replayed, StoredBatch, TransactionMarker};
 
 const EPOCH: LeaderEpoch = LeaderEpoch(4);
@@ -190,6 +190,35 @@ fn an_older_coordinators_marker_is_refused() {
     assert_eq!(log.end(by(4)), Err(refused));
     assert!(log.end(by(6)).unwrap().is_some());
     assert_eq!(log.state.producers()[0].coordinator_epoch, 6);
+}
+
+/// Nobody has a negative id or epoch: such a marker or batch is refused, and one that a log has all the same is passed over,
+/// so that the state can be written down.
+#[test]
+fn negative_producers_are_refused_and_passed_over() {
+    let mut log = Log::default();
+    for (id, epoch) in [(1, -1), (-1, 0), (1, i16::MIN)] {
+        let refused = log.end(sent(id, epoch, TransactionEnd::Abort));
+        assert!(
+            matches!(refused, Err(Refusal::InvalidProducerEpoch { .. })),
+            "{id} {epoch}: {refused:?}"
+        );
+    }
+    assert!(matches!(
+        log.append(transactional(1, -1, -1, 1)),
+        Err(Refusal::InvalidProducerEpoch { .. })
+    ));
+    let marker = Marker {
+        end: TransactionEnd::Abort,
+        coordinator_epoch: -1,
+    };
+    let mut state = PartitionState::default();
+    state.apply_marker(&control(1, -1, marker), marker, Offset(0), LeaderEpoch(0), 5);
+    assert_eq!((state.end(), state.producers().len()), (Offset(1), 0));
+    assert_eq!(
+        PartitionState::decode_snapshot(&state.encode_snapshot()).unwrap(),
+        state
+    );
 }
 
 /// An open transaction outlives its producer's expiry: nobody else knows where it began.

@@ -135,7 +135,7 @@ pub(super) async fn fetch(client: &mut Client, isolation_level: i8) -> Partition
 }
 
 /// Waits until everything in the partition is decided.
-async fn decided(client: &mut Client) -> PartitionData {
+pub(super) async fn decided(client: &mut Client) -> PartitionData {
     for _ in 0..500 {
         let found = fetch(client, 1).await;
         if found.last_stable_offset == found.high_watermark {
@@ -146,7 +146,7 @@ async fn decided(client: &mut Client) -> PartitionData {
     panic!("the markers don't come");
 }
 
-async fn describe(client: &mut Client, id: &str) -> DescribedTransaction {
+pub(super) async fn describe(client: &mut Client, id: &str) -> DescribedTransaction {
     let request = DescribeTransactionsRequest {
         transactional_ids: vec![id.into()],
     };
@@ -397,6 +397,39 @@ async fn administrators_see_and_end_transactions() {
         ErrorCode::TransactionalIdNotFound
     );
     assert_eq!(describe(&mut client, "").await.error_code, ErrorCode::InvalidRequest);
+
+    let mut of_nobody = WriteTxnMarkersRequest {
+        markers: vec![WritableTxnMarker {
+            producer_id: who.id,
+            producer_epoch: who.epoch,
+            topics: vec![WritableTxnMarkerTopic {
+                name: "t".into(),
+                partition_indexes: vec![0],
+            }],
+            coordinator_epoch: i32::MAX,
+            ..Default::default()
+        }],
+    };
+    let mut epochs = Vec::new();
+    for (epoch, producer_epoch) in [(i32::MAX, who.epoch), (0, -1)] {
+        (
+            of_nobody.markers[0].coordinator_epoch,
+            of_nobody.markers[0].producer_epoch,
+        ) = (epoch, producer_epoch);
+        let mut answer = client.ask(1, &of_nobody).await;
+        epochs.push(
+            answer
+                .markers
+                .remove(0)
+                .topics
+                .remove(0)
+                .partitions
+                .remove(0)
+                .error_code,
+        );
+    }
+    assert_eq!(epochs, [ErrorCode::InvalidRequest, ErrorCode::InvalidProducerEpoch]);
+    assert_eq!(partition.log_end().0, 1, "neither is in the log");
 
     let marker = |topic: &str| WriteTxnMarkersRequest {
         markers: vec![WritableTxnMarker {
