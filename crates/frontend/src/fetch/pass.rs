@@ -212,6 +212,12 @@ impl Target {
         found.batches = read.await.map_err(|error| self.read_failed(&error))?;
         if self.read_committed {
             found.aborted = Some(partition.aborted_in(self.offset, &found.batches));
+            // Of what is deleted nobody remembers what was aborted: that may have happened since it was read.
+            let start = partition.log_start();
+            if start > self.offset {
+                let offset = self.offset;
+                return Err(self.read_failed(&ReadError::OutOfRange { offset, start, end }));
+            }
         }
         Ok(found)
     }
