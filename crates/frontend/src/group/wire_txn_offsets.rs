@@ -50,6 +50,8 @@ pub(crate) async fn txn_offset_commit(
                     offsets,
                 });
                 match groups.ask(request.group_id.into(), commit).await {
+                    // A marker has taken the guard: a sound commit finds a new one when it is repeated.
+                    Reply::Commit(ErrorCode::InvalidTxnState) if guard.is_some() => ErrorCode::CoordinatorNotAvailable,
                     Reply::Commit(error) => error,
                     _ => ErrorCode::UnknownServerError,
                 }

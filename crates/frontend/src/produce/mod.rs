@@ -25,6 +25,7 @@ use tailwater_kafka::messages::{
     ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use tailwater_kafka::{ErrorCode, Str, Uuid};
+use tailwater_log::Refusal as SequenceRefusal;
 use tailwater_runtime::clock::Instant;
 use tailwater_runtime::{Clock, Tasks, ZstdPool};
 use tailwater_types::{LeaderEpoch, NodeId, TopicId};
@@ -232,6 +233,10 @@ impl Job<'_> {
         let appended = partition.append(append).await.map_err(|error| {
             let partitions = &self.handler.partitions;
             match (error, partitions.get(partition.topic(), partition.index())) {
+                // A marker, or another leadership, has taken the guard: a sound batch finds a new one when it is repeated.
+                (AppendError::Refused(SequenceRefusal::InvalidTransactionState { .. }), _) if guard.is_some() => {
+                    Failure::Code(ErrorCode::NotEnoughReplicas)
+                }
                 // It has another leader now, which the client is told of.
                 (AppendError::NotLeader, Err(missing)) => Failure::Missing(missing),
                 (error, _) => Failure::Append(error),

@@ -6,6 +6,7 @@
 //! not own: guards (`tailwater_log`), coordinators (`txn`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_kafka::ErrorCode;
@@ -16,6 +17,7 @@ use tailwater_runtime::clock::Instant;
 use tailwater_types::TopicId;
 
 use super::{FIRST_ID_VERSION, ProduceHandler};
+use crate::partition::Partition;
 use crate::txn::{ProducerRef, is_passing};
 
 /// From here on a batch adds its partition to the transaction (transactions of version 2).
@@ -29,15 +31,22 @@ const ASKED_AT_MOST: Duration = Duration::from_secs(5);
 /// What is known of a request's transactional batches before any of them is appended.
 #[derive(Default)]
 pub(super) struct Verified {
+    /// Whether the request says whose transaction it is about.
+    is_named: bool,
     by_partition: BTreeMap<(TopicId, i32), Result<Option<Guard>, ErrorCode>>,
 }
 
 /// A partition whose coordinator has to be asked.
 struct Question {
-    topic: TopicId,
-    name: String,
-    index: i32,
+    led: Arc<Partition>,
+    header: BatchHeader,
     guard: Guard,
+}
+
+impl Question {
+    fn topic_partition(&self) -> (TopicId, i32) {
+        (self.led.topic(), self.led.index())
+    }
 }
 
 impl Verified {
@@ -49,9 +58,13 @@ impl Verified {
         if !batch.is_transactional() {
             return Ok(None);
         }
-        // As Kafka answers who is in a transaction without a name.
-        let unnamed = Err(ErrorCode::TransactionalIdAuthorizationFailed);
-        self.by_partition.get(&(topic, index)).copied().unwrap_or(unnamed)
+        let missing = match self.is_named {
+            // It wasn't led here yet when the coordinator was asked.
+            true => ErrorCode::NotLeaderOrFollower,
+            // As Kafka answers who is in a transaction without a name.
+            false => ErrorCode::TransactionalIdAuthorizationFailed,
+        };
+        self.by_partition.get(&(topic, index)).copied().unwrap_or(Err(missing))
     }
 }
 
@@ -66,21 +79,36 @@ pub(super) async fn verify(
     let (Some(id), Some(transactions)) = (&request.transactional_id, &handler.transactions) else {
         return verified;
     };
-    let Some((producer, questions)) = begin(handler, request, version, &mut verified) else {
+    verified.is_named = true;
+    let Some((producer, mut questions)) = begin(handler, request, version, &mut verified) else {
         return verified;
     };
-    let wanted: Vec<_> = questions.iter().map(|one| (one.name.clone(), one.index)).collect();
-    let at_most = deadline
-        .saturating_duration_since(handler.clock.now())
-        .min(ASKED_AT_MOST);
-    let verify_only = version < FIRST_ADDING_VERSION;
-    let errors = transactions.confirm(id, producer, verify_only, wanted, at_most).await;
-    for (question, error) in questions.iter().zip(errors) {
-        let answer = match error {
-            ErrorCode::None => Ok(Some(question.guard)),
-            error => Err(as_known(error, version)),
-        };
-        verified.by_partition.insert((question.topic, question.index), answer);
+    let adds = version >= FIRST_ADDING_VERSION;
+    let until = deadline.min(handler.clock.now() + ASKED_AT_MOST);
+    while !questions.is_empty() {
+        let named = |one: &Question| (one.led.topic_name().to_string(), one.led.index());
+        let wanted = questions.iter().map(named).collect();
+        let errors = transactions.confirm(id, producer, !adds, wanted, until).await;
+        let is_late = handler.clock.now() >= until;
+        let mut again = Vec::new();
+        for (mut question, error) in questions.into_iter().zip(errors) {
+            let answer = match error {
+                ErrorCode::None => match question.led.begin_verification(&question.header, adds) {
+                    Verification::Ongoing => Ok(None),
+                    Verification::Needed(guard) if guard == question.guard => Ok(Some(guard)),
+                    // The last transaction's marker came in between, and took the guard along.
+                    Verification::Needed(guard) if !is_late => {
+                        question.guard = guard;
+                        again.push(question);
+                        continue;
+                    }
+                    Verification::Needed(_) => Err(ErrorCode::NotEnoughReplicas),
+                },
+                error => Err(as_known(error, version)),
+            };
+            verified.by_partition.insert(question.topic_partition(), answer);
+        }
+        questions = again;
     }
     verified
 }
@@ -99,7 +127,9 @@ fn begin(
             true => view.topic(TopicId(data.topic_id)),
             false => view.topic_named(&data.name),
         };
-        let Some(topic) = topic else { continue };
+        let Some(topic) = topic.filter(|topic| !topic.info.internal) else {
+            continue;
+        };
         for partition in &data.partition_data {
             let header = partition.records.as_ref().map(|records| BatchHeader::read(records));
             let Some(Ok(header)) = header else { continue };
@@ -117,12 +147,7 @@ fn begin(
                     Err(ErrorCode::InvalidProducerIdMapping)
                 }
                 Verification::Needed(guard) => {
-                    questions.push(Question {
-                        topic: topic.info.id,
-                        name: topic.info.name.clone(),
-                        index: partition.index,
-                        guard,
-                    });
+                    questions.push(Question { led, header, guard });
                     continue;
                 }
             };
@@ -142,5 +167,31 @@ fn as_known(error: ErrorCode, version: i16) -> ErrorCode {
         ErrorCode::OperationNotAttempted => ErrorCode::NotEnoughReplicas,
         error if is_passing(error) => ErrorCode::NotEnoughReplicas,
         error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    /// A partition that the coordinator wasn't asked about, because it was opened here meanwhile, is to be tried again; only
+    /// who names no transaction isn't allowed to be in one.
+    #[test]
+    fn what_was_not_verified_is_to_be_repeated() {
+        let header = |batch: BytesMut| BatchHeader::read(&batch).expect("whole");
+        let batch = header(crate::testing::transactional(7, 0, 0, &[b"x"]));
+        let topic = TopicId::from_random(1);
+        let named = Verified {
+            is_named: true,
+            ..Verified::default()
+        };
+        assert_eq!(named.guard(topic, 0, &batch), Err(ErrorCode::NotLeaderOrFollower));
+        let unnamed = Verified::default();
+        let refused = Err(ErrorCode::TransactionalIdAuthorizationFailed);
+        assert_eq!(unnamed.guard(topic, 0, &batch), refused);
+        let plain = header(crate::testing::batch(&[b"x"]));
+        assert_eq!(unnamed.guard(topic, 0, &plain), Ok(None));
     }
 }

@@ -17,4 +17,5 @@ mod listeners;
 mod port;
 mod transactions;
 mod txn;
+mod txn_kills;
 mod txn_offsets;

@@ -10,6 +10,7 @@ use tailwater_kafka::ErrorCode;
 use tailwater_rpc::controller::NewTopic;
 use tailwater_rpc::frontend::{AddPartitions, Peer};
 use tailwater_runtime::Runtime;
+use tailwater_runtime::clock::Instant;
 use tailwater_types::NodeId;
 
 use super::effects::{Limits, Reply, Request, Summary};
@@ -282,17 +283,16 @@ impl Transactions {
         }
     }
 
-    /// [`Transactions::add_where_it_is`], again while that may be answered otherwise in a moment, for so long at most.
+    /// [`Transactions::add_where_it_is`], again while that may be answered otherwise in a moment, but not past `until`.
     pub async fn confirm(
         &self,
         id: &str,
         producer: ProducerRef,
         verify_only: bool,
         partitions: Vec<(String, i32)>,
-        at_most: Duration,
+        until: Instant,
     ) -> Vec<ErrorCode> {
         let clock = self.host.clock();
-        let until = clock.now() + at_most;
         loop {
             let errors = self
                 .add_where_it_is(id, producer, verify_only, partitions.clone())

@@ -55,16 +55,27 @@ async fn verify(
 ) -> Result<Option<Guard>, ErrorCode> {
     let log = groups.log_of(group)?;
     let adds = version >= FIRST_ADDING_VERSION;
-    let guard = match log.begin_verification_of_offsets(producer.id, producer.epoch, adds) {
-        Verification::Ongoing => return Ok(None),
-        Verification::Needed(guard) => guard,
-    };
-    let wanted = vec![(names::CONSUMER_OFFSETS.to_owned(), log.index())];
-    let errors = transactions.confirm(id, producer, !adds, wanted, ASKED_AT_MOST).await;
-    match errors.first() {
-        Some(ErrorCode::None) => Ok(Some(guard)),
-        Some(error) => Err(as_known(*error, version)),
-        None => Err(ErrorCode::UnknownServerError),
+    let until = groups.clock().now() + ASKED_AT_MOST;
+    let mut confirmed = None;
+    loop {
+        let guard = match log.begin_verification_of_offsets(producer.id, producer.epoch, adds) {
+            Verification::Ongoing => return Ok(None),
+            Verification::Needed(guard) => guard,
+        };
+        // Another one than before: the last transaction's marker came in between.
+        if confirmed == Some(guard) {
+            return Ok(confirmed);
+        }
+        if confirmed.is_some() && groups.clock().now() >= until {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        let wanted = vec![(names::CONSUMER_OFFSETS.to_owned(), log.index())];
+        let errors = transactions.confirm(id, producer, !adds, wanted, until).await;
+        match errors.first() {
+            Some(ErrorCode::None) => confirmed = Some(guard),
+            Some(error) => return Err(as_known(*error, version)),
+            None => return Err(ErrorCode::UnknownServerError),
+        }
     }
 }
 

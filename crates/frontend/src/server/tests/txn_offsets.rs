@@ -14,12 +14,12 @@ use crate::txn::ProducerRef;
 /// How many times something is looked for, every 10 ms.
 const LOOKS: usize = 500;
 
-async fn ready(client: &mut Client) {
+pub(super) async fn ready(client: &mut Client) {
     coordinator(client).await;
     groups::coordinator(client).await;
 }
 
-async fn commit(client: &mut Client, who: ProducerRef, version: i16, offset: i64) -> ErrorCode {
+pub(super) async fn commit(client: &mut Client, who: ProducerRef, version: i16, offset: i64) -> ErrorCode {
     commit_as(client, who, version, offset, -1).await
 }
 
@@ -72,7 +72,7 @@ async fn fetch(client: &mut Client, require_stable: bool) -> (ErrorCode, i64) {
 }
 
 /// What is committed, once no transaction is about to commit another.
-async fn stable(client: &mut Client) -> i64 {
+pub(super) async fn stable(client: &mut Client) -> i64 {
     for _ in 0..LOOKS {
         match fetch(client, true).await {
             (ErrorCode::UnstableOffsetCommit, offset) => assert_eq!(offset, -1),
