@@ -62,7 +62,7 @@ pub struct Peer {
     pub node_epoch: NodeEpoch,
 }
 
-/// Markers of one coordinator for partitions of one leader.
+/// Markers of one node's coordinators for partitions of one leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteMarkers {
     pub from: Peer,

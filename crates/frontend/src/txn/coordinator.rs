@@ -17,6 +17,7 @@ use super::effects::{Limits, Reply, Request, Summary};
 use super::machine::TxnMachine;
 use super::markers::MarkerSender;
 use super::metrics::TxnMetrics;
+use super::outbox::Outbox;
 use super::peers::Peers;
 use super::shard::Shard;
 use super::state::{EPOCH_PER_TRANSACTION, ProducerRef, TopicPartition, Transaction};
@@ -66,15 +67,15 @@ impl Transactions {
             topic: new_topic(&config),
             coordinators: metrics.coordinators.clone(),
             new_machine: {
-                let (peers, view, clock, random) = (
-                    peers.clone(),
+                let (outbox, view, clock, random) = (
+                    Outbox::new(peers.clone(), runtime.tasks.child("markers")),
                     view.clone(),
                     runtime.clock.clone(),
                     runtime.random.clone(),
                 );
                 Box::new(move |partition| {
                     let epoch = partition.leader_epoch();
-                    let sender = MarkerSender::new(peers.clone(), view.clone(), clock.clone(), random.clone(), epoch);
+                    let sender = MarkerSender::new(outbox.clone(), view.clone(), clock.clone(), random.clone(), epoch);
                     TxnMachine::new(Shard::new(limits.clone()), sender, metrics.clone())
                 })
             },

@@ -1,11 +1,10 @@
 //! Telling the leaders of partitions how a transaction ended.
 //!
-//! Owns: one round of it: who leads what as of now, one call a leader, what an outcome means. Does not own: that rounds follow
-//! each other until every partition has its marker (`shard.rs`). A marker is repeated with the same content after any outcome
+//! Owns: one round of it: who leads what as of now, what an outcome means. Does not own: that rounds follow each other until
+//! every partition has its marker (`shard.rs`), calls (`outbox.rs`). A marker is repeated with the same content after any outcome
 //! that isn't known: partitions recognise it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -13,39 +12,36 @@ use tailwater_kafka::ErrorCode;
 use tailwater_rpc::frontend::MarkerFor;
 use tailwater_runtime::{Clock, Random};
 use tailwater_types::{LeaderEpoch, NodeId, TopicId};
-use tokio::sync::Semaphore;
 
 use super::effects::{Marked, Markers};
-use super::peers::Peers;
+use super::outbox::Outbox;
 use super::state::TopicPartition;
 use crate::view::View;
 
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// Transactions of one partition of `__transaction_state` whose markers are on their way at the same time.
-const AT_ONCE: usize = 256;
+/// Behind so many rounds, which take about a minute, somebody should know of a transaction that can't be ended.
+const STUCK_AFTER: u32 = 80;
 
 /// Sends markers for one leadership of a coordinator; clones share everything.
 #[derive(Clone)]
 pub(crate) struct MarkerSender {
-    peers: Peers,
+    outbox: Outbox,
     view: View,
     clock: Clock,
     random: Random,
     /// The leader epoch of the coordinator's partition: its successor's markers have a higher one.
     coordinator_epoch: LeaderEpoch,
-    turns: Arc<Semaphore>,
 }
 
 impl MarkerSender {
-    pub fn new(peers: Peers, view: View, clock: Clock, random: Random, coordinator_epoch: LeaderEpoch) -> Self {
+    pub fn new(outbox: Outbox, view: View, clock: Clock, random: Random, coordinator_epoch: LeaderEpoch) -> Self {
         Self {
-            peers,
+            outbox,
             view,
             clock,
             random,
             coordinator_epoch,
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
@@ -55,13 +51,21 @@ impl MarkerSender {
             let step = RETRY_FIRST.saturating_mul(1 << failures.min(16)).min(RETRY_MAX);
             self.clock.sleep(step / 2 + self.random.jitter(step / 2)).await;
         }
-        // Never closed.
-        let _turn = self.turns.acquire().await;
         let (mut done, by_leader) = self.leaders(&markers);
         let calls = by_leader
             .into_iter()
             .map(|(node, partitions)| self.call(&markers, node, partitions));
         done.extend(join_all(calls).await.into_iter().flatten());
+        if markers.attempt == STUCK_AFTER && done.len() < markers.partitions.len() {
+            let left: Vec<_> = markers.partitions.iter().filter(|at| !done.contains(at)).collect();
+            tracing::warn!(
+                transactional_id = markers.id,
+                is_commit = markers.is_commit,
+                partitions = left.len(),
+                first = ?left[0],
+                "a transaction that was decided long ago can't be ended everywhere, trying on"
+            );
+        }
         Marked {
             id: markers.id,
             producer: markers.producer,
@@ -105,29 +109,23 @@ impl MarkerSender {
             transaction_version: i8::try_from(markers.client_version).unwrap_or(i8::MAX),
             partitions: partitions.iter().map(|(topic, at)| (*topic, at.partition)).collect(),
         };
-        let results = match self.peers.write_markers(node, vec![marker]).await {
-            Ok(results) => results.into_iter().next().unwrap_or_default(),
-            Err(error) => {
-                tracing::debug!(%node, %error, transactional_id = markers.id, "markers not written, trying on");
-                return Vec::new();
-            }
-        };
+        let results = self.outbox.write(node, marker).await.unwrap_or_default();
         let is_done = |at: &TopicPartition, error: ErrorCode| {
-            let is_over = matches!(
-                error,
-                ErrorCode::InvalidProducerEpoch | ErrorCode::TransactionCoordinatorFenced
-            );
-            if is_over {
-                let TopicPartition { topic, partition } = at;
-                tracing::info!(
-                    transactional_id = markers.id,
-                    topic,
-                    partition,
-                    ?error,
-                    "a newer marker is there"
-                );
+            let TopicPartition { topic, partition } = at;
+            let transactional_id = &markers.id;
+            match error {
+                ErrorCode::None => true,
+                ErrorCode::InvalidProducerEpoch => {
+                    tracing::info!(transactional_id, topic, partition, "a newer marker is there");
+                    true
+                }
+                // Either this leadership is over, and its successor sends markers, or the partition was told an epoch that no
+                // coordinator has had: then its transaction is open still.
+                error => {
+                    tracing::debug!(transactional_id, topic, partition, ?error, "a marker isn't written");
+                    false
+                }
             }
-            is_over || error == ErrorCode::None
         };
         let answered = partitions.into_iter().zip(results);
         answered

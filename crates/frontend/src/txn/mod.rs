@@ -2,7 +2,7 @@
 //!
 //! `state` is one transactional id and the rules for it, `shard` is the ids of one partition: both pure. `machine` gives a
 //! shard to its driver (`crate::coordinator`), `coordinator` finds the owner of an id, wherever it is, `markers` tells the
-//! leaders of partitions how a transaction ended, `writer` is such a leader being told, the `wire`s are the requests, and
+//! leaders of partitions how a transaction ended, `outbox` is the way there, `writer` is such a leader being told, the `wire`s are the requests, and
 //! `port` is all of it as other frontends see it.
 
 mod coordinator;
@@ -10,6 +10,7 @@ mod effects;
 mod machine;
 mod markers;
 mod metrics;
+mod outbox;
 mod peers;
 mod port;
 mod record;

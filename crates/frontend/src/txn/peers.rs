@@ -39,12 +39,16 @@ impl Peers {
         }
     }
 
+    pub fn is_here(&self, node: NodeId) -> bool {
+        node == self.session.node()
+    }
+
     /// [`Frontend::write_markers`] of a node, which may be this one.
     ///
     /// # Errors
     /// The call's; [`Error::Unavailable`] where the node can't be called.
     pub async fn write_markers(&self, node: NodeId, markers: Vec<MarkerFor>) -> Result<Vec<Vec<ErrorCode>>> {
-        if node == self.session.node() {
+        if self.is_here(node) {
             return Ok(self.here.write(&markers).await);
         }
         let from = self.me();

@@ -20,6 +20,9 @@ use super::state::{Decision, Phase, Transaction};
 /// After a change that couldn't be written, the timers try again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Outdated entries among the times at which ids are looked at, besides as many as there are ids.
+const SPARE_WAKES: usize = 64;
+
 #[derive(Debug)]
 pub struct Shard {
     limits: Limits,
@@ -174,6 +177,11 @@ impl Shard {
         effects
     }
 
+    #[cfg(test)]
+    pub fn kept_wakes(&self) -> usize {
+        self.wakes.len()
+    }
+
     /// When [`Shard::tick`] has something to do at the earliest.
     pub fn next_wake(&self) -> Option<Instant> {
         self.wakes.peek().map(|Reverse((at, _))| *at)
@@ -210,7 +218,19 @@ impl Shard {
         if slot.wake_at.is_none_or(|earlier| at < earlier) {
             slot.wake_at = Some(at);
             self.wakes.push(Reverse((at, id.to_owned())));
+            self.drop_outdated();
         }
+    }
+
+    /// An id that goes to and fro between idle and busy leaves an entry for the end of its idleness each time, days ahead.
+    fn drop_outdated(&mut self) {
+        if self.wakes.len() <= 2 * self.ids.len() + SPARE_WAKES {
+            return;
+        }
+        let is_current = |(at, id): &(Instant, String)| self.ids.get(id).is_some_and(|slot| slot.wake_at == Some(*at));
+        let mut kept = std::mem::take(&mut self.wakes).into_vec();
+        kept.retain(|Reverse(wake)| is_current(wake));
+        self.wakes = kept.into();
     }
 }
 

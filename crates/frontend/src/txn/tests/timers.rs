@@ -107,3 +107,18 @@ fn idle_ids_are_forgotten() {
         assert!(h.init(None).unwrap().id != who.id);
     }
 }
+
+/// An id that is busy and idle in turn, for a long time, leaves no trace of each turn in memory.
+#[test]
+fn times_that_no_longer_count_are_forgotten() {
+    let mut h = Harness::new();
+    let mut who = h.init(None).unwrap();
+    for _ in 0..500 {
+        assert_eq!(h.add(who, 0), ErrorCode::None);
+        h.pass(Duration::from_secs(1));
+        who = h.end(who, true, 2).unwrap();
+        // Past the time at which the ended transaction would have run too long: the id is looked at, and is idle.
+        h.pass(TIMEOUT);
+    }
+    assert!(h.shard.kept_wakes() < 100, "{} times are kept", h.shard.kept_wakes());
+}
