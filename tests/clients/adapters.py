@@ -60,6 +60,12 @@ class ConfluentClient:
         consumer.inner.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
         return consumer
 
+    def chained(self, topic: str, group: str) -> "ConfluentConsumer":
+        """A member that reads what is committed."""
+        consumer = ConfluentConsumer(self.bootstrap, topic, group, {"isolation.level": "read_committed"})
+        consumer.inner.subscribe([topic])
+        return consumer
+
     def member(self, topic: str, group: str, on_assign: Callable, on_revoke: Callable) -> "ConfluentConsumer":
         consumer = ConfluentConsumer(self.bootstrap, topic, group)
         consumer.inner.subscribe(
@@ -142,6 +148,12 @@ class ConfluentTransactions:
         if left or errors != [None]:
             raise RuntimeError(f"the record was not delivered: {errors}")
 
+    def send_offsets(self, consumer: "ConfluentConsumer", offsets: dict) -> None:
+        from confluent_kafka import TopicPartition
+
+        positions = [TopicPartition(consumer.topic, p, o) for p, o in offsets.items()]
+        self.inner.send_offsets_to_transaction(positions, consumer.inner.consumer_group_metadata(), REQUEST_TIMEOUT_S)
+
     def end(self, is_commit: bool) -> None:
         self.begun = False
         end = self.inner.commit_transaction if is_commit else self.inner.abort_transaction
@@ -149,7 +161,7 @@ class ConfluentTransactions:
 
 
 class ConfluentConsumer:
-    def __init__(self, bootstrap: str, topic: str, group: str):
+    def __init__(self, bootstrap: str, topic: str, group: str, more: dict | None = None):
         from confluent_kafka import Consumer
 
         self.topic = topic
@@ -163,6 +175,7 @@ class ConfluentConsumer:
                 "heartbeat.interval.ms": 1_000,
                 "fetch.message.max.bytes": MAX_MESSAGE_BYTES,
                 "check.crcs": True,
+                **(more or {}),
             }
         )
 
@@ -179,6 +192,14 @@ class ConfluentConsumer:
             record = Record(message.key(), message.value(), tuple(message.headers() or ()), timestamp_ms)
             found.append(Message(message.partition(), message.offset(), record))
         take(found)
+
+    def go_back(self) -> None:
+        """To what the group has committed."""
+        from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+        for found in self.inner.committed(self.inner.assignment(), REQUEST_TIMEOUT_S):
+            offset = found.offset if found.offset >= 0 else OFFSET_BEGINNING
+            self.inner.seek(TopicPartition(found.topic, found.partition, offset))
 
     def commit(self, offsets: Callable) -> dict:
         from confluent_kafka import KafkaException, TopicPartition

@@ -27,6 +27,7 @@ DOCUMENT = REPOSITORY / "docs/compatibility.md"
 SERVERS = {"kafka": "Apache Kafka 4.3.0", "tailwater": "Tailwater"}
 FEATURES = [CREATES, "idempotent producer", *CODECS, *CONTENTS, AS_ASSIGNED, GROUP, COMMITS]
 FEATURES += [f"transactions: {what}" for what in ("commit", "abort", "a zombie is fenced", "abort on timeout")]
+FEATURES += ["transactions: consume, transform, produce"]
 FEATURES += ["read by kcat", "read by java", "read by franz-go"]
 
 

@@ -168,6 +168,29 @@ class Driver:
     def end(self, name: str, how: str) -> None:
         self.step("end", name, lambda: self.transactional[name].end(how == "commit"))
 
+    def chain(self, name: str, source: str, sink: str, group: str, partitions: str, last: str) -> None:
+        def chain_them() -> None:
+            consumer, left, is_first = self.client.chained(source, group), set(range(int(partitions))), True
+            while left:
+                messages = []
+                consumer.poll(messages.extend)
+                if not messages:
+                    continue
+                done = {partition for partition, _, record in messages if record.value.decode() == last}
+                next_offsets = {partition: offset + 1 for partition, offset, _ in messages}
+                for partition, _, record in messages:
+                    self.transactional[name].write(sink, partition, record.value.decode() + "+")
+                self.transactional[name].send_offsets(consumer, next_offsets)
+                self.transactional[name].end(not is_first)
+                if is_first:
+                    consumer.go_back()
+                else:
+                    left -= done
+                is_first = False
+            consumer.close()
+
+        self.step("chain", name, chain_them)
+
     def stable(self, topic: str, partitions: str, last: str) -> None:
         consumer, left = self.client.assigned(topic, list(range(int(partitions)))), set(range(int(partitions)))
 
@@ -201,7 +224,7 @@ class Driver:
             command, *arguments = line.split()
             does = self.guarded({"create": self.create, "produce": self.produce, "read": self.read,
                                  "join": self.join, "leave": self.leave, "open": self.open, "write": self.write,
-                                 "end": self.end, "stable": self.stable}[command])  # fmt: skip
+                                 "end": self.end, "chain": self.chain, "stable": self.stable}[command])  # fmt: skip
             threading.Thread(target=does, args=arguments, daemon=True).start()
 
 

@@ -126,7 +126,7 @@ class Trip:
             if self.client.transacts:
                 topic = f"{self.topic}-transactions"
                 driver.do("create", topic, transactions.PARTITIONS, CONFIGS)
-                self.transactions = transactions.run(driver, topic)
+                self.transactions = transactions.run(driver, topic, CONFIGS)
             driver.stop()
         except Failed as failed:
             self.oracle.failed(str(failed))

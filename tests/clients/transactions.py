@@ -12,10 +12,12 @@ COMMIT = "transactions: commit"
 ABORT = "transactions: abort"
 FENCE = "transactions: a zombie is fenced"
 TIMEOUT = "transactions: abort on timeout"
-FEATURES = (COMMIT, ABORT, FENCE, TIMEOUT)
+CHAIN = "transactions: consume, transform, produce"
+FEATURES = (COMMIT, ABORT, FENCE, TIMEOUT, CHAIN)
 
 PARTITIONS = 2
 LAST = "last"
+HALF = "half"
 LONG_MS = 60_000
 # Kafka looks every 10 s for what has run too long.
 SHORT_MS = 1_000
@@ -55,11 +57,11 @@ class Steps:
             if value:
                 self.succeeds("write", name, self.topic, partition, value)
 
-    def sees(self, *expected: list) -> None:
-        self.driver.do("stable", self.topic, PARTITIONS, LAST)
+    def sees(self, *expected: list, last: str = LAST) -> None:
+        self.driver.do("stable", self.topic, PARTITIONS, last)
         for partition, values in enumerate(expected):
-            if self.values[partition] != [*values, LAST]:
-                raise Failed(f"partition {partition} has {self.values[partition]}, expected {[*values, LAST]}")
+            if self.values[partition] != [*values, last]:
+                raise Failed(f"partition {partition} has {self.values[partition]}, expected {[*values, last]}")
 
 
 def commits(steps: Steps) -> None:
@@ -97,13 +99,41 @@ def times_out(steps: Steps) -> None:
     steps.fails("end", "t", "commit")
 
 
-def run(driver: Driver, topic: str) -> dict:
+def chains(driver: Driver, topic: str, configs: str) -> None:
+    """Each committed value of one topic is in the other exactly once, though transactions are aborted, another takes over in
+    the middle, and what it takes over from goes on."""
+    source, sink, group = f"{topic}-in", f"{topic}-out", f"{topic}-chain"
+    for each in (source, sink):
+        driver.do("create", each, PARTITIONS, configs)
+    steps = Steps(driver, source)
+    values = [f"v{number}" for number in range(4)]
+    steps.succeeds("open", "in", f"{topic}-source", LONG_MS)
+    for each in (*values[:2], HALF):
+        steps.write("in", each, each)
+    steps.succeeds("end", "in", "commit")
+    steps.write("in", "aborted", "aborted")
+    steps.succeeds("end", "in", "abort")
+    steps.succeeds("open", "first", f"{topic}-chain", LONG_MS)
+    steps.succeeds("chain", "first", source, sink, group, PARTITIONS, HALF)
+    for each in (*values[2:], LAST):
+        steps.write("in", each, each)
+    steps.succeeds("end", "in", "commit")
+    steps.succeeds("open", "second", f"{topic}-chain", LONG_MS)
+    steps.succeeds("chain", "second", source, sink, group, PARTITIONS, LAST)
+    steps.topic = sink
+    expected = [f"{value}+" for value in (*values[:2], HALF, *values[2:])]
+    steps.sees(expected, expected, last=f"{LAST}+")
+
+
+def run(driver: Driver, topic: str, configs: str) -> dict:
     """The verdicts by feature."""
     verdicts = {}
     steps = Steps(driver, topic)
-    for feature, show in zip(FEATURES, (commits, aborts, fences, times_out)):
+    shows = [lambda show=show: show(steps) for show in (commits, aborts, fences, times_out)]
+    shows.append(lambda: chains(driver, topic, configs))
+    for feature, show in zip(FEATURES, shows):
         try:
-            show(steps)
+            show()
             verdicts[feature] = "yes"
         except Failed as failed:
             verdicts[feature] = f"no: {failed}"

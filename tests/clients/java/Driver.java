@@ -18,6 +18,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
@@ -98,6 +99,8 @@ public final class Driver {
                 case "open" -> step(words, () -> transactional.put(words[1], open(words[2], words[3])));
                 case "write" -> step(words, () -> write(words[1], words[2], Integer.parseInt(words[3]), words[4]));
                 case "end" -> step(words, () -> end(words[1], words[2].equals("commit")));
+                case "chain" -> step(words,
+                    () -> chain(words[1], words[2], words[3], words[4], Integer.parseInt(words[5]), words[6]));
                 case "stable" -> start("stable", () -> stable(words[1], Integer.parseInt(words[2]), words[3]));
                 default -> say("E unknown command " + words[0]);
             }
@@ -140,6 +143,56 @@ public final class Driver {
         } else {
             transactional.get(name).abortTransaction();
         }
+    }
+
+    private void chain(String name, String source, String sink, String group, int partitions, String last) {
+        KafkaProducer<byte[], byte[]> producer = transactional.get(name);
+        Set<Integer> left = new HashSet<>();
+        for (int partition = 0; partition < partitions; partition++) {
+            left.add(partition);
+        }
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer("isolation.level", "read_committed", "group.id", group)) {
+            consumer.subscribe(List.of(source));
+            boolean first = true;
+            while (!left.isEmpty()) {
+                ConsumerRecords<byte[], byte[]> records = consumer.poll(POLL);
+                if (records.isEmpty()) {
+                    continue;
+                }
+                producer.beginTransaction();
+                Set<Integer> done = new HashSet<>();
+                Map<TopicPartition, OffsetAndMetadata> next = new HashMap<>();
+                for (ConsumerRecord<byte[], byte[]> record : records) {
+                    String value = new String(record.value(), StandardCharsets.UTF_8);
+                    byte[] passedOn = (value + "+").getBytes(StandardCharsets.UTF_8);
+                    producer.send(new ProducerRecord<>(sink, record.partition(), null, passedOn));
+                    next.put(new TopicPartition(source, record.partition()), new OffsetAndMetadata(record.offset() + 1));
+                    if (value.equals(last)) {
+                        done.add(record.partition());
+                    }
+                }
+                producer.sendOffsetsToTransaction(next, consumer.groupMetadata());
+                if (first) {
+                    producer.abortTransaction();
+                    goBack(consumer);
+                } else {
+                    producer.commitTransaction();
+                    left.removeAll(done);
+                }
+                first = false;
+            }
+        }
+    }
+
+    /** To what the group has committed. */
+    private static void goBack(KafkaConsumer<byte[], byte[]> consumer) {
+        consumer.committed(consumer.assignment()).forEach((place, committed) -> {
+            if (committed == null) {
+                consumer.seekToBeginning(List.of(place));
+            } else {
+                consumer.seek(place, committed.offset());
+            }
+        });
     }
 
     private void stable(String topic, int partitions, String last) {

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -170,19 +171,22 @@ func (c *client) Read(topic string, ends map[int32]int64, take func(wire.Seen)) 
 }
 
 type transactions struct {
+	client   *client
+	id       string
+	timeout  time.Duration
 	producer *kgo.Client
 	begun    bool
 }
 
 func (c *client) Open(id string, timeoutMs int) (wire.Transactions, error) {
-	producer, err := c.connect(kgo.TransactionalID(id), kgo.TransactionTimeout(time.Duration(timeoutMs)*time.Millisecond),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	timeout := time.Duration(timeoutMs) * time.Millisecond
+	producer, err := c.connect(kgo.TransactionalID(id), kgo.TransactionTimeout(timeout), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		return nil, err
 	}
 	// It asks for its id by itself, and at once if it is asked for it.
 	_, _, err = producer.ProducerID(context.Background())
-	return &transactions{producer: producer}, err
+	return &transactions{client: c, id: id, timeout: timeout, producer: producer}, err
 }
 
 func (t *transactions) Write(topic string, partition int32, value []byte) error {
@@ -199,6 +203,51 @@ func (t *transactions) Write(topic string, partition int32, value []byte) error 
 func (t *transactions) End(commit bool) error {
 	t.begun = false
 	return t.producer.EndTransaction(context.Background(), kgo.TransactionEndTry(commit))
+}
+
+// Chain has a producer of its own under the same id: a session knows its group's member, too.
+func (t *transactions) Chain(source, sink, group string, take func(int32, []byte) bool) error {
+	session, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(t.client.bootstrap...), kgo.MetadataMinAge(100*time.Millisecond),
+		kgo.TransactionalID(t.id), kgo.TransactionTimeout(t.timeout), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ConsumerGroup(group), kgo.ConsumeTopics(source), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.SessionTimeout(10*time.Second), kgo.HeartbeatInterval(time.Second))
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	for first := true; ; {
+		records, err := polled(session.Client())
+		if err != nil {
+			return err
+		}
+		if len(records) == 0 {
+			continue
+		}
+		if err := session.Begin(); err != nil {
+			return err
+		}
+		passedOn := []*kgo.Record{}
+		for _, record := range records {
+			passedOn = append(passedOn, &kgo.Record{Topic: sink, Partition: record.Partition, Value: append(bytes.Clone(record.Value), '+')})
+		}
+		if err := session.ProduceSync(context.Background(), passedOn...).FirstErr(); err != nil {
+			return err
+		}
+		committed, err := session.End(context.Background(), kgo.TransactionEndTry(!first))
+		if err != nil {
+			return err
+		}
+		first = false
+		enough := false
+		for _, record := range records {
+			if committed {
+				enough = take(record.Partition, record.Value)
+			}
+		}
+		if enough {
+			return nil
+		}
+	}
 }
 
 func (c *client) Stable(topic string, partitions int32, take func(int32, []byte) bool) error {

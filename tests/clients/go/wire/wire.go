@@ -68,6 +68,9 @@ type Transactions interface {
 	// Write sends a record and waits for it; it begins a transaction if need be.
 	Write(topic string, partition int32, value []byte) error
 	End(commit bool) error
+	// Chain passes on what is committed in one topic to another, and the group's offsets with it, until take answers that
+	// it has seen enough; its first transaction is aborted. It takes what is passed on for good.
+	Chain(source, sink, group string, take func(partition int32, value []byte) bool) error
 }
 
 // Seen is a record that was read.
@@ -280,7 +283,7 @@ func Serve(connect func(bootstrap []string) (Client, error)) {
 				<-its.left
 				return nil
 			})
-		case "open", "write", "end":
+		case "open", "write", "end", "chain":
 			go transactions.step(client, words)
 		case "stable":
 			go guarded("stable", func() error { return stable(client, words[1], words[2], words[3]) })
@@ -328,6 +331,16 @@ func (o *opened) do(client Client, words []string) error {
 	o.mutex.Unlock()
 	if words[0] == "end" {
 		return its.End(words[2] == "commit")
+	}
+	if words[0] == "chain" {
+		partitions, err := strconv.Atoi(words[5])
+		done := map[int32]bool{}
+		return errors.Join(err, its.Chain(words[2], words[3], words[4], func(partition int32, value []byte) bool {
+			if string(value) == words[6] {
+				done[partition] = true
+			}
+			return len(done) == partitions
+		}))
 	}
 	partition, err := strconv.Atoi(words[3])
 	return errors.Join(err, its.Write(words[2], int32(partition), []byte(words[4])))
