@@ -35,11 +35,11 @@ test: clients
 
 # The same clients and kills with 100,000 records and 20 rounds of each.
 test-long: clients
-	TAILWATER_TEST_LONG=1 cargo test --workspace --locked --test clients --test kill9 --test cluster -- --nocapture
+	TAILWATER_TEST_LONG=1 cargo test --workspace --locked --test clients --test kill9 --test cluster --test transactions -- --nocapture
 
 # The client tests, Kafka's tools and our admin commands against Apache Kafka 4.3.0, which tests/reference/kafka starts: they are right about Kafka.
 test-reference: clients
-	cargo test --package tailwater-tests --locked --test clients --test admin -- --ignored --nocapture --test-threads 1
+	cargo test --package tailwater-tests --locked --test clients --test admin --test transactions -- --ignored --nocapture --test-threads 1
 
 # Writes docs/compatibility.md anew, out of a run of the client tests.
 compatibility: clients
