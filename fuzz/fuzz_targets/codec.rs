@@ -27,6 +27,7 @@ fuzz_target!(|input: &[u8]| {
     }
     let [selector, version, body @ ..] = input else { return };
     let _ = GroupRecordKey::decode(body);
+    let _ = ConsumerGroupRecordKey::decode(body);
     let _ = TransactionLogKey::decode_key(body);
     let _ = batch::Marker::read(body);
     let _ = ConsumerAssignment::decode_any(body);
@@ -38,5 +39,6 @@ fuzz_target!(|input: &[u8]| {
         AddPartitionsToTxnRequest, AddOffsetsToTxnRequest, EndTxnRequest, WriteTxnMarkersRequest, TxnOffsetCommitRequest,
         DescribeTransactionsRequest, ListTransactionsRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupDescribeRequest,
         AddPartitionsToTxnResponse, WriteTxnMarkersResponse, ConsumerGroupHeartbeatResponse,
-        OffsetCommitValue, GroupMetadataValue, TransactionLogKey, TransactionLogValue);
+        OffsetCommitValue, GroupMetadataValue, TransactionLogKey, TransactionLogValue, ConsumerGroupEpochValue,
+        ConsumerMemberValue, TargetEpochValue, TargetMemberValue, CurrentAssignmentValue, ResolvedRegexValue);
 });
