@@ -28,6 +28,7 @@ class ConfluentClient:
     """confluent-kafka, which is librdkafka."""
 
     name = "confluent"
+    group_protocol = "classic"
 
     def __init__(self, bootstrap: str):
         self.bootstrap = bootstrap
@@ -67,13 +68,20 @@ class ConfluentClient:
         return consumer
 
     def member(self, topic: str, group: str, on_assign: Callable, on_revoke: Callable) -> "ConfluentConsumer":
-        consumer = ConfluentConsumer(self.bootstrap, topic, group)
+        consumer = ConfluentConsumer(self.bootstrap, topic, group, group_protocol=self.group_protocol)
         consumer.inner.subscribe(
             [topic],
             on_assign=lambda _, found: on_assign([tp.partition for tp in found]),
             on_revoke=lambda _, lost: on_revoke([tp.partition for tp in lost]),
         )
         return consumer
+
+
+# With the consumer protocol the times are the server's.
+CONFLUENT_PROTOCOLS = {
+    "classic": {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 1_000},
+    "consumer": {"group.protocol": "consumer"},
+}
 
 
 class ConfluentProducer:
@@ -161,7 +169,7 @@ class ConfluentTransactions:
 
 
 class ConfluentConsumer:
-    def __init__(self, bootstrap: str, topic: str, group: str, more: dict | None = None):
+    def __init__(self, bootstrap: str, topic: str, group: str, more: dict | None = None, group_protocol: str = "classic"):
         from confluent_kafka import Consumer
 
         self.topic = topic
@@ -171,10 +179,9 @@ class ConfluentConsumer:
                 "group.id": group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
-                "session.timeout.ms": 10_000,
-                "heartbeat.interval.ms": 1_000,
                 "fetch.message.max.bytes": MAX_MESSAGE_BYTES,
                 "check.crcs": True,
+                **CONFLUENT_PROTOCOLS[group_protocol],
                 **(more or {}),
             }
         )

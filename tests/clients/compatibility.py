@@ -100,7 +100,8 @@ Made by `tests/clients/compatibility.py` from what the tests found (`make test`,
 Each client sends records to six partitions, half of them where it likes, and reads them back: exact bytes, keys, headers, timestamps;
 values of which 90% are up to 1 KiB, 9% up to 32 KiB, 1% up to 1 MiB. "**no**" is what works with Apache Kafka 4.3.0 and not with
 Tailwater; "–" is what the client can't do, or isn't asked: kcat gives records no headers or timestamps of their own, kafkajs
-has no zstd and reads in groups only.
+has no zstd and reads in groups only. A name with `-kip848` is the same client in groups whose coordinator assigns
+(`group.protocol=consumer`).
 
 {clients_table(facts)}
 

@@ -1,6 +1,6 @@
 """Drives a Python library, or kcat as a reader, as `protocol.md` says.
 
-    driver.py --client {confluent,kafka-python,aiokafka,kcat} --bootstrap HOST:PORT
+    driver.py --client {confluent,kafka-python,aiokafka,kcat} --bootstrap HOST:PORT [--group-protocol consumer]
 
 Owns: the lines in and out, and a member's loop. How each library is told to do a thing stands in `adapters.py`,
 `aiokafka_adapter.py` and `kcat_reader.py`.
@@ -232,10 +232,14 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     arguments.add_argument("--client", required=True)
     arguments.add_argument("--bootstrap", required=True)
+    arguments.add_argument("--group-protocol", choices=("classic", "consumer"), default="classic")
     given = arguments.parse_args()
     # What hangs can be asked where.
     faulthandler.register(signal.SIGQUIT)
-    Driver(client_of(given.client, given.bootstrap)).serve()
+    client = client_of(given.client, given.bootstrap)
+    # Only those that have both are told.
+    client.group_protocol = given.group_protocol
+    Driver(client).serve()
     # Without waiting for threads of libraries.
     sys.stdout.flush()
     os._exit(0)

@@ -60,6 +60,12 @@ def python(name: str, **traits) -> Client:
     return Client(name, [sys.executable, str(HERE / "driver.py"), "--client", name], [], **traits)
 
 
+def with_kip_848(client: Client) -> Client:
+    """The same client in groups whose coordinator assigns."""
+    command = [*client.command, "--group-protocol", "consumer"]
+    return client._replace(name=f"{client.name}-kip848", command=command, transacts=False)
+
+
 CLIENTS = [
     python("confluent", transacts=True),
     python("kafka-python", sends_all_nulls=False, stalls="3.0.12 was seen to stop fetching in a group of Apache Kafka's"),
@@ -83,6 +89,7 @@ CLIENTS = [
         assigns=False,
     ),
 ]
+CLIENTS += [with_kip_848(client) for client in CLIENTS if client.name in ("confluent", "java")]
 KCAT = Client("kcat", [sys.executable, str(HERE / "driver.py"), "--client", "kcat"], ["kcat"])
 
 

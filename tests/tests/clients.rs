@@ -19,6 +19,8 @@ trigger_bytes = "8MiB"
 trigger_age = "1s"
 [frontend.groups]
 initial_rebalance_delay = "0ms"
+consumer_heartbeat_interval = "500ms"
+consumer_assignment_interval = "0ms"
 "#;
 
 /// With Kafka's defaults where Tailwater has others.
@@ -77,6 +79,7 @@ fn the_client_matrix_passes_apart() {
         "compactor.trigger_bytes=8MiB",
         "compactor.trigger_age=1s",
         "frontend.groups.initial_rebalance_delay=0ms",
+        "frontend.groups.consumer_heartbeat_interval=500ms",
     ];
     let cluster = Cluster::start(ClusterOptions {
         settings: settings.map(str::to_owned).to_vec(),

@@ -56,20 +56,27 @@ public final class Driver {
     private static final PrintStream OUT = new PrintStream(new FileOutputStream(FileDescriptor.out), false, StandardCharsets.UTF_8);
 
     private final String bootstrap;
+    private final String groupProtocol;
     private final Map<String, Member> members = new ConcurrentHashMap<>();
     private final Map<String, KafkaProducer<byte[], byte[]>> transactional = new ConcurrentHashMap<>();
     private final Set<String> inTransaction = ConcurrentHashMap.newKeySet();
 
-    private Driver(String bootstrap) {
+    private Driver(String bootstrap, String groupProtocol) {
         this.bootstrap = bootstrap;
+        this.groupProtocol = groupProtocol;
     }
 
     public static void main(String[] arguments) throws Exception {
-        if (arguments.length != 2 || !arguments[0].equals("--bootstrap")) {
-            System.err.println("usage: Driver --bootstrap HOST:PORT");
+        // In any order: names and values by turns.
+        Map<String, String> given = new HashMap<>(Map.of("--group-protocol", "classic"));
+        for (int i = 0; i + 1 < arguments.length; i += 2) {
+            given.put(arguments[i], arguments[i + 1]);
+        }
+        if (arguments.length % 2 != 0 || given.size() != 2 || given.get("--bootstrap") == null) {
+            System.err.println("usage: Driver --bootstrap HOST:PORT [--group-protocol consumer]");
             System.exit(2);
         }
-        new Driver(arguments[1]).serve();
+        new Driver(given.get("--bootstrap"), given.get("--group-protocol")).serve();
         OUT.flush();
         System.exit(0);
     }
@@ -359,8 +366,12 @@ public final class Driver {
         Properties properties = properties(more);
         properties.put("enable.auto.commit", "false");
         properties.put("auto.offset.reset", "earliest");
-        properties.put("session.timeout.ms", "10000");
-        properties.put("heartbeat.interval.ms", "1000");
+        if (groupProtocol.equals("classic")) {
+            properties.put("session.timeout.ms", "10000");
+            properties.put("heartbeat.interval.ms", "1000");
+        } else {
+            properties.put("group.protocol", groupProtocol);
+        }
         properties.put("check.crcs", "true");
         return new KafkaConsumer<>(properties, new ByteArrayDeserializer(), new ByteArrayDeserializer());
     }
