@@ -8,6 +8,8 @@ import re
 from typing import Callable, NamedTuple
 
 TOOLS = "org.apache.kafka.tools."
+# None of Kafka's: it makes what they are to find.
+UNFINISHED = "Unfinished"
 BROKER = "1"
 
 
@@ -34,6 +36,16 @@ def ours(out: str) -> str:
 
 def numbers_aside(out: str) -> str:
     return re.sub(r"\d+(\.\d+)?", "N", out)
+
+
+def of_transactions(out: str) -> str:
+    """Header and lines; ids, epochs and times are the server's own, and so is who coordinates."""
+    lines = [re.sub(r"[ \t]+", " ", line).strip() for line in out.strip().split("\n")]
+    return "\n".join(lines[:1] + sorted(re.sub(r"(?<![\w-])\d+", "N", line) for line in lines[1:]))
+
+
+def our_transactions(out: str) -> str:
+    return of_transactions("\n".join(line for number, line in enumerate(out.strip().split("\n")) if number == 0 or "tools-" in line))
 
 
 def records_sent(out: str) -> str:
@@ -83,7 +95,7 @@ def sections() -> list:
     cases = []
 
     def case(name: str, tool: str, arguments: str, facts: Callable = everything) -> None:
-        tool = tool if tool.startswith("kafka.") else TOOLS + tool
+        tool = tool if tool.startswith("kafka.") or tool == UNFINISHED else TOOLS + tool
         cases.append(Case(name, tool, arguments, facts))
 
     topics = lambda name, arguments, facts=everything: case(f"topics: {name}", "TopicCommand", arguments, facts)  # noqa: E731
@@ -170,6 +182,29 @@ def sections() -> list:
     delete("delete behind the end", 5000)
     delete("delete everything", -1)
     offsets("the earliest of nothing", "--topic tools-d --time earliest")
+
+    for topic in ("tools-t", "tools-u"):
+        case(f"transactions: a topic {topic}", "TopicCommand", f"--create --topic {topic} --partitions 1")
+    sent = "--num-records 1000 --record-size 100 --throughput -1 --transactional-id tools-tx --transaction-duration-ms 60000"
+    case("transactions: some that are committed", "ProducerPerformance", f"--topic tools-u {sent}", records_sent)
+    case("transactions: one that stays open", UNFINISHED, "--topic tools-t --transactional-id tools-open")
+    transactions = lambda name, arguments, facts=of_transactions: case(f"transactions: {name}", "TransactionsCommand", arguments, facts)  # noqa: E731
+    transactions("list", "list", our_transactions)
+    transactions("list those of a pattern", "list --transactional-id-pattern tools-o.*")
+    transactions("list those that take long", "list --duration-filter 3600000")
+    transactions("describe one that is committed", "describe --transactional-id tools-tx")
+    transactions("describe one that is open", "describe --transactional-id tools-open")
+    transactions("describe one that isn't there", "describe --transactional-id tools-none")
+    of_open = "--topic tools-t --partition 0"
+    transactions("producers", f"describe-producers {of_open}")
+    transactions("find hanging ones", "find-hanging --topic tools-t")
+    transactions("find hanging ones of a broker", f"find-hanging --broker-id {BROKER} --max-transaction-timeout 1")
+    transactions("abort where none begins", f"abort {of_open} --start-offset 5")
+    transactions("abort", f"abort {of_open} --start-offset 0")
+    transactions("abort again", f"abort {of_open} --start-offset 0")
+    transactions("producers after it", f"describe-producers {of_open}")
+    transactions("end by force", "forceTerminateTransaction --transactionalId tools-open")
+    transactions("describe what was ended", "describe --transactional-id tools-open")
 
     case("log directories: describe", "LogDirsCommand", "--describe --topic-list tools-d", log_directories)
     case("log directories: of another broker", "LogDirsCommand", "--describe --broker-list 77")
