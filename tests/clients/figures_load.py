@@ -3,6 +3,8 @@
     figures_load.py produce --bootstrap HOST:PORT --topic T --records N
     figures_load.py consume --bootstrap HOST:PORT --topic T --records N [--repeat R]
     figures_load.py sync    --bootstrap HOST:PORT --topic T --records N   one record at a time, each acknowledged before the next
+    figures_load.py flush   --bootstrap HOST:PORT --topic T --records N   16 idempotent producers that flush every 100 records
+    figures_load.py transact --bootstrap HOST:PORT --topic T --records N  16 producers with a transaction every 100 records
 
 Prints one line of JSON: bytes of values, records, seconds; of sync also the percentiles of one record's time.
 """
@@ -11,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+import threading
 import time
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
@@ -20,6 +23,8 @@ PARTITIONS = 4
 VALUE_BYTES = 1024
 NO_PROGRESS_S = 60
 WARM_UP = 200
+PRODUCERS = 16
+AT_ONCE = 100
 
 
 def produce(given) -> tuple:
@@ -101,16 +106,63 @@ def sync(given) -> tuple:
     return given.records * 100, given.records, percentiles
 
 
+def by_hundreds(given) -> tuple:
+    """Many producers side by side, each with a partition of its own; the time is from when all of them are ready."""
+    admin = AdminClient({"bootstrap.servers": given.bootstrap, "log_level": 2})
+    admin.create_topics([NewTopic(given.topic, PRODUCERS, 1)])[given.topic].result(timeout=60)
+    rounds, failed = given.records // (PRODUCERS * AT_ONCE), []
+    ready = threading.Barrier(PRODUCERS + 1)
+
+    def work(number: int) -> None:
+        settings = {"bootstrap.servers": given.bootstrap, "enable.idempotence": True, "linger.ms": 0}
+        if given.what == "transact":
+            settings["transactional.id"] = f"{given.topic}-{number}"
+        settings |= {"delivery.report.only.error": True, "on_delivery": lambda error, _: failed.append(error) if error else None}
+        producer = Producer(settings)
+        if given.what == "transact":
+            producer.init_transactions(60)
+        for _ in range(WARM_UP // AT_ONCE):
+            once(producer, number)
+        ready.wait()
+        try:
+            for _ in range(rounds):
+                once(producer, number)
+        except Exception as error:  # told by whoever waits
+            failed.append(error)
+
+    def once(producer: Producer, number: int) -> None:
+        if given.what == "transact":
+            producer.begin_transaction()
+        for _ in range(AT_ONCE):
+            producer.produce(given.topic, b"x" * VALUE_BYTES, partition=number)
+        if given.what == "transact":
+            producer.commit_transaction(60)
+        elif producer.flush(60):
+            failed.append("not flushed within 60 s")
+
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(PRODUCERS)]
+    for thread in threads:
+        thread.start()
+    ready.wait(60)
+    begun = time.monotonic()
+    for thread in threads:
+        thread.join()
+    if failed:
+        sys.exit(f"not all records were delivered: {failed[:3]}")
+    records = rounds * PRODUCERS * AT_ONCE
+    return records * VALUE_BYTES, records, {"seconds": time.monotonic() - begun}
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    arguments.add_argument("what", choices=["produce", "consume", "sync"])
+    arguments.add_argument("what", choices=["produce", "consume", "sync", "flush", "transact"])
     arguments.add_argument("--bootstrap", required=True)
     arguments.add_argument("--topic", default="figures")
     arguments.add_argument("--records", type=int, required=True)
     arguments.add_argument("--repeat", type=int, default=1)
     given = arguments.parse_args()
     begun = time.monotonic()
-    bytes_, records, *more = {"produce": produce, "consume": consume, "sync": sync}[given.what](given)
+    bytes_, records, *more = {"produce": produce, "consume": consume, "sync": sync}.get(given.what, by_hundreds)(given)
     figures = {"bytes": bytes_, "records": records, "seconds": time.monotonic() - begun}
     print(json.dumps(figures | (more[0] if more else {})))
 

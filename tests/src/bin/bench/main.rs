@@ -31,6 +31,8 @@ const WARM_GIGABYTES: usize = 4;
 /// What fits the tail cache, and how often it is read.
 const TAIL_RECORDS: u64 = 40_000;
 const TAIL_REPEATS: u64 = 25;
+/// Of producers that wait every 100 records.
+const WAITED_FOR_RECORDS: u64 = 160_000;
 /// Empty partitions, besides those of internal topics.
 const MANY_PARTITIONS: [i32; 2] = [1_000, 10_000];
 const BEGIN: &str = "<!-- figures of make bench: begin -->";
@@ -44,6 +46,8 @@ const FETCH: &str = "fetch from the start: server CPU";
 const SYNC: &str = "one acknowledged record, plain blocking client";
 const SYNC_LIBRDKAFKA: &str = "one acknowledged record, librdkafka";
 const READY: &str = "start to ready";
+const FLUSHED: &str = "16 idempotent producers, a flush every 100 records";
+const TRANSACTED: &str = "16 producers, a transaction every 100 records";
 const IDLE_MEMORY: &str = "memory, idle";
 const PER_PARTITION: &str = "memory, each of 10000 empty partitions";
 
@@ -200,6 +204,11 @@ fn measure(arguments: &Arguments, subject: Subject, column: Column, figures: &mu
     figures.add(&format!("{SYNC_LIBRDKAFKA}, p50"), column, sync.p50_us, "µs");
     figures.add(&format!("{SYNC_LIBRDKAFKA}, p99"), column, sync.p99_us, "µs");
 
+    for (what, name) in [("flush", FLUSHED), ("transact", TRANSACTED)] {
+        let moved = run(arguments, &subject, &[what, "--topic", what], WAITED_FOR_RECORDS)?;
+        figures.add(name, column, moved.bytes / moved.seconds / 1e6, "MB/s");
+    }
+
     // Once without counting: compilers and caches of all sides warm up. It fits the tail cache.
     run(arguments, &subject, &["produce", "--topic", "tail"], TAIL_RECORDS)?;
     subject.wait_until_uploaded()?;
@@ -285,6 +294,7 @@ fn aims(figures: &mut Figures) {
         &format!("standalone ≤ {:.0} (write + echo + 40)", flush + echo + 40.0),
     );
     figures.aim(&format!("{SYNC_LIBRDKAFKA}, p50"), "standalone below Kafka's");
+    figures.aim(TRANSACTED, "≥ half of the line above");
     figures.aim(TO_WAL, "standalone ≤ 0.7, apart ≤ 1.2");
     figures.aim(UPLOADED, "standalone ≤ 1.2, apart ≤ 2.2");
     figures.aim(FETCH, "≤ 0.7");
