@@ -8,13 +8,17 @@ use std::io::BufRead;
 use bytes::{BufMut as _, BytesMut};
 
 /// Walks over the records of one batch and checks them: each ends where its length says, their offset deltas are
-/// 0, 1, 2…, there are as many as the header counts, and nothing stands behind the last.
+/// 0, 1, 2… (or ascend, where key compaction may have left some out), there are as many as the header counts, and nothing
+/// stands behind the last.
 ///
 /// A slice is walked without copying; a decompressor needs a `BufReader`. Ends after the first error.
 #[derive(Debug)]
 pub struct RecordWalker<R> {
     input: Input<R>,
+    walked: i32,
+    /// The least offset delta that may follow.
     next: i32,
+    may_skip: bool,
     count: i32,
     failed: bool,
 }
@@ -28,14 +32,24 @@ impl<R: BufRead> RecordWalker<R> {
                 reader,
                 left: max_bytes,
             },
+            walked: 0,
             next: 0,
+            may_skip: false,
             count,
             failed: false,
         }
     }
 
+    /// As [`RecordWalker::new`], over a stored batch: offset deltas ascend.
+    pub fn stored(reader: R, count: i32, max_bytes: u64) -> Self {
+        Self {
+            may_skip: true,
+            ..Self::new(reader, count, max_bytes)
+        }
+    }
+
     fn walk(&mut self) -> Result<Option<RecordInfo>, RecordError> {
-        if self.next >= self.count {
+        if self.walked >= self.count {
             return if self.input.at_end()? {
                 Ok(None)
             } else {
@@ -61,13 +75,15 @@ impl<R: BufRead> RecordWalker<R> {
                 headers,
             })
         })?;
-        if info.offset_delta != self.next {
+        let fits = info.offset_delta == self.next || self.may_skip && info.offset_delta > self.next;
+        if !fits {
             return Err(RecordError::OffsetDelta {
                 expected: self.next,
                 found: info.offset_delta,
             });
         }
-        self.next += 1;
+        self.walked += 1;
+        self.next = info.offset_delta.saturating_add(1);
         Ok(Some(info))
     }
 }

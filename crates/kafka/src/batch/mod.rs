@@ -6,6 +6,7 @@
 mod build;
 mod control;
 mod patch;
+mod retain;
 mod search;
 mod split;
 mod validate;
@@ -16,6 +17,7 @@ mod tests;
 pub use build::{BatchBuilder, assemble};
 pub use control::{MARKER_BYTES, Marker, MarkerError, TransactionEnd};
 pub use patch::{assign, set_log_append_time, whole_crc};
+pub use retain::{Retained, empty};
 pub use search::locate;
 pub use split::{Batches, Piece};
 pub use validate::validate;
@@ -52,6 +54,8 @@ const COMPRESSION_BITS: i16 = 0x07;
 const LOG_APPEND_TIME_BIT: i16 = 0x08;
 const TRANSACTIONAL_BIT: i16 = 0x10;
 const CONTROL_BIT: i16 = 0x20;
+/// The base timestamp is the time from which on tombstones may go (KIP-534).
+const DELETE_HORIZON_BIT: i16 = 0x40;
 
 /// What a batch says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +146,12 @@ impl BatchHeader {
 
     pub fn is_control(&self) -> bool {
         self.attributes & CONTROL_BIT != 0
+    }
+
+    /// From when on, in milliseconds since 1970, the batch's tombstones or its marker may be cleaned away, if a cleaning has
+    /// seen it before (KIP-534).
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON_BIT != 0).then_some(self.base_timestamp_ms)
     }
 
     pub fn is_idempotent(&self) -> bool {
