@@ -16,7 +16,7 @@ const FORBIDDEN_NAMES: &[&str] = &["utils", "util", "common", "helpers", "helper
 const LAYERS: &[&[&str]] = &[
     &["types"],
     &["kafka", "format", "runtime"],
-    &["log", "store", "rpc", "admin"],
+    &["codec", "log", "store", "rpc", "admin"],
     &["controller", "wal", "frontend", "compactor"],
     &["node"],
     &["tests"],

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tailwater_codec::Encoding;
 use tailwater_kafka::batch::Compression;
 
 use super::settings::{self, Setting};
@@ -23,13 +24,6 @@ pub struct TopicSettings {
     pub compacts: bool,
     /// Whether records may be deleted.
     pub deletes: bool,
-}
-
-/// A codec and its level, where it has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Encoding {
-    pub compression: Compression,
-    pub level: i32,
 }
 
 type Configs = BTreeMap<String, String>;

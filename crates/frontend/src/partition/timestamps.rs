@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use tailwater_codec::decompress;
 use tailwater_kafka::batch::{BatchHeader, Batches, HEADER_BYTES};
 use tailwater_kafka::record::RecordWalker;
 use tailwater_store::ObjectRef;
@@ -12,7 +13,6 @@ use tailwater_types::{LeaderEpoch, Offset};
 
 use super::Partition;
 use super::read::ReadError;
-use crate::produce::decompress;
 
 /// Bytes of batches that one point stands for.
 const POINT_BYTES: usize = 1 << 20;
@@ -202,6 +202,9 @@ impl Partition {
         timestamp_ms: i64,
     ) -> Result<Option<FoundTimestamp>, ReadError> {
         let leader_epoch = header.leader_epoch;
+        if header.count == 0 {
+            return Ok(None);
+        }
         if header.is_log_append_time() {
             return Ok(Some(FoundTimestamp {
                 offset: header.base_offset.max(from),
@@ -214,7 +217,7 @@ impl Partition {
         let compression = header.compression().map_err(|error| corrupt(&error))?;
         let plain = decompress(compression, &batch[HEADER_BYTES..], &self.services.zstd, max_bytes);
         let plain = plain.map_err(|error| corrupt(&error))?;
-        for record in RecordWalker::new(plain, header.count, max_bytes as u64) {
+        for record in RecordWalker::stored(plain, header.count, max_bytes as u64) {
             let record = record.map_err(|error| corrupt(&error))?;
             let offset = header.base_offset.advance(i64::from(record.offset_delta));
             let timestamp = header.base_timestamp_ms.wrapping_add(record.timestamp_delta);

@@ -4,13 +4,13 @@
 //! offsets; requests of one connection pass through it in order. [`PendingProduce::answer`] waits for the commits, while
 //! the connection's next requests already append. Does not own: offsets (`partition`), sockets (`server`).
 
-mod compress;
-mod decompress;
 mod record_faults;
 mod reencode;
 mod transactional;
 mod validate;
 
+#[cfg(test)]
+mod codecs;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tailwater_codec::Encoding;
 use tailwater_kafka::batch::{BatchHeader, Compression};
 use tailwater_kafka::messages::{
     PartitionProduceData, PartitionProduceResponse, ProduceLeaderIdAndEpoch, ProduceNodeEndpoint, ProduceRequest,
@@ -30,7 +31,6 @@ use tailwater_runtime::clock::Instant;
 use tailwater_runtime::{Clock, Tasks, ZstdPool};
 use tailwater_types::{LeaderEpoch, NodeId, TopicId};
 
-use crate::admin::topic_settings::Encoding;
 use crate::config::ProduceConfig;
 use crate::error_codes;
 use crate::listeners::ListenerName;
@@ -42,9 +42,8 @@ use crate::view::{Snapshot, Topic, View};
 
 use transactional::Verified;
 
-pub(crate) use decompress::decompress;
 #[cfg(test)]
-pub(crate) use decompress::tests::compress as compressed_for_tests;
+pub(crate) use codecs::compress as compressed_for_tests;
 use validate::validate;
 pub use validate::{Refusal, Rules};
 

@@ -5,13 +5,11 @@
 use std::io;
 
 use bytes::BytesMut;
+use tailwater_codec::{Encoding, compress, decompress};
 use tailwater_kafka::batch::{BatchHeader, Compression, HEADER_BYTES, assemble};
 use tailwater_runtime::ZstdPool;
 
-use super::compress::compress;
-use super::decompress::decompress;
 use super::validate::{Refusal, Rules};
-use crate::admin::topic_settings::Encoding;
 
 /// The codec's bits in a batch's attributes.
 const CODEC_BITS: i16 = 0b111;

@@ -6,11 +6,11 @@
 
 use std::ops::RangeInclusive;
 
+use tailwater_codec::decompress;
 use tailwater_kafka::batch::{self, BatchError, BatchHeader, Compression, HEADER_BYTES};
 use tailwater_kafka::record::{RecordError, RecordWalker};
 use tailwater_runtime::ZstdPool;
 
-use super::decompress::decompress;
 use super::record_faults::{Fault, RecordFaults};
 
 /// The first Produce version in which zstd may be used (KIP-110).
@@ -123,7 +123,7 @@ mod tests {
     use tailwater_kafka::ErrorCode;
     use tailwater_kafka::batch::{BatchBuilder, assemble};
 
-    use super::super::decompress::tests::{compress, pool};
+    use super::super::codecs::{compress, pool};
     use super::*;
     use crate::error_codes;
 

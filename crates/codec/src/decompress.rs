@@ -22,7 +22,7 @@ const BUFFER_BYTES: usize = 16 << 10;
 ///
 /// # Errors
 /// The data is damaged from the start; more may turn up when it is read.
-pub(crate) fn decompress<'a>(
+pub fn decompress<'a>(
     compression: Compression,
     body: &'a [u8],
     zstd: &'a ZstdPool,
@@ -138,7 +138,7 @@ pub(crate) mod tests {
         ZstdPool::new(2, 1, &Metrics::new())
     }
 
-    pub(crate) fn compress(compression: Compression, plain: &[u8]) -> Vec<u8> {
+    fn compress(compression: Compression, plain: &[u8]) -> Vec<u8> {
         match compression {
             Compression::None => plain.to_vec(),
             Compression::Gzip => {

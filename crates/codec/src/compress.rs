@@ -1,7 +1,6 @@
 //! Writing compressed records, a piece at a time and never more than a batch may have.
 //!
-//! Owns: how each of Kafka's codecs frames its data when it is us who encode. Does not own: which codec a topic asks for
-//! (`admin::topic_settings`).
+//! Owns: how each of Kafka's codecs frames its data when it is us who encode. Does not own: which codec a topic asks for.
 
 use std::io::{self, Read, Write};
 
@@ -10,22 +9,35 @@ use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 use tailwater_kafka::batch::Compression;
 use tailwater_runtime::ZstdPool;
 
-use super::decompress::{XERIAL_HEADER_BYTES, XERIAL_MAGIC};
-use crate::admin::topic_settings::Encoding;
+use crate::decompress::{XERIAL_HEADER_BYTES, XERIAL_MAGIC};
 
 /// What snappy-java puts into one block.
 const SNAPPY_BLOCK_BYTES: usize = 32 << 10;
+
+/// A codec and its level, where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    pub compression: Compression,
+    pub level: i32,
+}
+
+impl Encoding {
+    /// At the level that the codec takes if nobody asks for one, which is what Kafka's broker does when it writes a batch anew.
+    pub fn by_default(compression: Compression) -> Self {
+        let level = match compression {
+            Compression::Gzip => -1,
+            Compression::Zstd => 3,
+            Compression::None | Compression::Snappy | Compression::Lz4 => 0,
+        };
+        Self { compression, level }
+    }
+}
 
 /// All of `plain`, encoded.
 ///
 /// # Errors
 /// [`io::ErrorKind::FileTooLarge`] if it would have more than `max_bytes`; whatever reading fails with.
-pub(super) fn compress(
-    encoding: Encoding,
-    mut plain: impl Read,
-    zstd: &ZstdPool,
-    max_bytes: usize,
-) -> io::Result<Vec<u8>> {
+pub fn compress(encoding: Encoding, mut plain: impl Read, zstd: &ZstdPool, max_bytes: usize) -> io::Result<Vec<u8>> {
     let mut out = Bounded {
         bytes: Vec::new(),
         max_bytes,
@@ -97,9 +109,9 @@ impl Write for Bounded {
 
 #[cfg(test)]
 mod tests {
-    use super::super::decompress::decompress;
-    use super::super::decompress::tests::pool;
     use super::*;
+    use crate::decompress::decompress;
+    use crate::decompress::tests::pool;
 
     /// What each codec writes reads back, at every sort of level, empty input too; more than fits is refused.
     #[test]
