@@ -169,7 +169,8 @@ impl Partition {
 
     /// The object that has `offset`; `None` if it isn't uploaded.
     async fn object_at(&self, offset: Offset) -> Result<Option<ObjectSlice>, Miss> {
-        if let Some(known) = self.objects.lock().at(offset) {
+        let now = self.services.clock.now();
+        if let Some(known) = self.objects.lock().at(offset, now) {
             return Ok(Some(known.clone()));
         }
         if offset >= self.services.view.uploaded(self.stream) {
@@ -181,8 +182,8 @@ impl Partition {
             .find_objects(self.stream, offset, KNOWN_OBJECTS)
             .await;
         let mut known = self.objects.lock();
-        known.set(found.map_err(miss_of_port)?);
-        Ok(known.at(offset).cloned())
+        known.set(found.map_err(miss_of_port)?, now);
+        Ok(known.at(offset, now).cloned())
     }
 
     /// What the block that has `offset` has within the bounds.

@@ -2,7 +2,10 @@
 //!
 //! Pure. Owns: which source is asked for an offset. Does not own: asking it (`read`).
 
+use std::time::Duration;
+
 use tailwater_rpc::controller::{ObjectSlice, StreamObjects};
+use tailwater_runtime::clock::Instant;
 use tailwater_types::{DeviceId, JournalId, Offset};
 
 /// The part of a stream that one journal has.
@@ -39,23 +42,32 @@ pub(super) fn forget_uploaded(segments: &mut Vec<Segment>, uploaded: Offset) {
     segments.retain(|segment| segment.end > uploaded);
 }
 
+/// How long what the controller has named is read without asking again, while it is there. Compaction puts others in the
+/// place of objects, which stay a while for whoever is reading them; whoever begins reads what is now.
+const KNOWN_FOR: Duration = Duration::from_secs(5);
+
 /// Objects that the controller has named, in offset order and contiguous; where something new is needed, it is asked again.
 #[derive(Debug, Default)]
 pub(super) struct KnownObjects {
     objects: Vec<ObjectSlice>,
+    /// When they were named.
+    since: Option<Instant>,
 }
 
 impl KnownObjects {
-    pub fn set(&mut self, found: StreamObjects) {
+    pub fn set(&mut self, found: StreamObjects, now: Instant) {
         self.objects = found.objects;
+        self.since = Some(now);
     }
 
     pub fn clear(&mut self) {
-        self.objects = Vec::new();
+        *self = Self::default();
     }
 
-    /// The object that has `offset`.
-    pub fn at(&self, offset: Offset) -> Option<&ObjectSlice> {
+    /// The object that has `offset`, if that is known well enough.
+    pub fn at(&self, offset: Offset, now: Instant) -> Option<&ObjectSlice> {
+        self.since
+            .filter(|since| now.saturating_duration_since(*since) < KNOWN_FOR)?;
         let at = self.objects.partition_point(|object| object.range.end <= offset);
         self.objects.get(at).filter(|object| object.range.start <= offset)
     }
@@ -72,6 +84,31 @@ mod tests {
             start: Offset(start),
             end: Offset(end),
         }
+    }
+
+    /// What the controller named is asked for again after a while: compaction may have put something else there.
+    #[test]
+    fn known_objects_are_asked_for_again() {
+        let slice = ObjectSlice {
+            object: tailwater_types::ObjectId(1),
+            key: String::new(),
+            size_bytes: 1,
+            range: tailwater_types::OffsetRange::new(Offset(5), Offset(10)),
+            max_timestamp_ms: -1,
+        };
+        let found = StreamObjects {
+            version: tailwater_types::MetadataVersion(1),
+            start: Offset(0),
+            uploaded: Offset(10),
+            objects: vec![slice],
+        };
+        let now = tailwater_runtime::Clock::system().now();
+        let mut known = KnownObjects::default();
+        assert!(known.at(Offset(5), now).is_none());
+        known.set(found, now);
+        let is_known = |offset, after| known.at(Offset(offset), now + after).is_some();
+        assert!(is_known(5, Duration::ZERO) && is_known(9, KNOWN_FOR / 2));
+        assert!(!is_known(4, Duration::ZERO) && !is_known(10, Duration::ZERO) && !is_known(5, KNOWN_FOR));
     }
 
     /// Every offset has the one journal whose range holds it; what lies in objects is forgotten whole segments at a time.
