@@ -3,6 +3,7 @@
 //! Owns: the last stable offset, which moves when a marker is committed and not before, and the order of a marker's append,
 //! which is that of any batch (`append`). Does not own: the rules (`tailwater_log`), what a coordinator decides.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -88,21 +89,27 @@ impl Partition {
         stable.max(self.log_start()).min(high_watermark)
     }
 
-    /// The aborted transactions that somebody who read `batches` from `offset` on has to know, by ascending markers.
+    /// The aborted transactions that somebody who read `batches` from `offset` on has to know, by ascending markers. Where
+    /// the marker ought to be in them and isn't, compaction has taken it away with all of the data: a consumer that was
+    /// told would skip what the producer committed later.
     pub fn aborted_in(&self, offset: Offset, batches: &[Bytes]) -> Vec<AbortedTransaction> {
         let state = self.state.lock();
         if state.log.aborted().is_empty() {
             return Vec::new();
         }
         drop(state);
+        let (mut end, mut markers) = (offset, BTreeSet::new());
         // Whoever has read them has seen that they are whole.
-        let last = batches
-            .last()
-            .and_then(|run| Batches::new(run.clone()).map_while(Result::ok).last());
-        let Some((last, _)) = last else {
-            return Vec::new();
-        };
-        self.state.lock().log.aborted_within(offset..last.end_offset())
+        let runs = batches.iter().cloned();
+        for (batch, _) in runs.flat_map(|run| Batches::new(run).map_while(Result::ok)) {
+            end = batch.end_offset();
+            if batch.is_control() && batch.count > 0 {
+                markers.insert(batch.base_offset);
+            }
+        }
+        let mut aborted = self.state.lock().log.aborted_within(offset..end);
+        aborted.retain(|aborted| aborted.last_offset >= end || markers.contains(&aborted.last_offset));
+        aborted
     }
 
     /// Moves the last stable offset along with the high watermark, which is `before` and will be `end`; answers what that

@@ -63,6 +63,36 @@ async fn transactions_side_by_side() {
     assert_eq!(aborted(&partition), [(8, 1, 3), (9, 2, 5)]);
 }
 
+/// Rule 7: an aborted transaction is told to whoever reads data of it or its marker; not where compaction has taken the
+/// marker away, which it does when no data is left: the consumer would wait for the marker, and skip what comes later.
+#[tokio::test(start_paused = true)]
+async fn rule_7_an_aborted_transaction_without_its_marker_is_not_listed() {
+    let fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    commit_verified(&partition, transactional(7, 0, 0, &[b"a"])).await;
+    end(&partition, 7, 0, Abort).await;
+    commit_verified(&partition, transactional(7, 0, 1, &[b"b"])).await;
+    end(&partition, 7, 0, Commit).await;
+    let all = partition.read(Offset::ZERO, Offset(4), 1 << 20, true).await.unwrap();
+    let all: Vec<_> = all
+        .into_iter()
+        .flat_map(Batches::new)
+        .map(|batch| batch.unwrap().1)
+        .collect();
+    assert_eq!(all.len(), 4);
+    let told = |from: i64, batches: &[Bytes]| partition.aborted_in(Offset(from), batches).len();
+    assert_eq!(
+        (
+            told(0, &all),
+            told(0, &all[..1]),
+            told(1, &all[1..]),
+            told(2, &all[2..])
+        ),
+        (1, 1, 1, 0)
+    );
+    assert_eq!((told(0, &all[2..]), told(1, &all[2..])), (0, 0));
+}
+
 /// KIP-890: a transaction opens only with a guard, and a marker takes guards away: what was delayed until its transaction
 /// had ended doesn't open another.
 #[tokio::test(start_paused = true)]
