@@ -4,7 +4,7 @@ use tailwater_format::FormatError;
 use tailwater_kafka::batch::BatchError;
 use tailwater_log::LogError;
 use tailwater_store::StoreError;
-use tailwater_types::{JournalId, Kind, Lsn, LsnRange, Outcome, StreamId};
+use tailwater_types::{JournalId, Kind, Lsn, LsnRange, Offset, Outcome, StreamId};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -33,6 +33,15 @@ pub enum Error {
     },
     #[error("stream {stream} in entry {lsn}: {detail}")]
     Slice { stream: StreamId, lsn: Lsn, detail: String },
+    #[error("stream {stream} at {offset}: {detail}")]
+    Clean {
+        stream: StreamId,
+        offset: Offset,
+        detail: String,
+    },
+    /// One batch has more keys than there is room for.
+    #[error("stream {stream} at {offset}: a batch's keys don't fit into compactor.clean_keys_bytes")]
+    TooManyKeys { stream: StreamId, offset: Offset },
     #[error("snapshot of stream {stream} in object {key} at {position}: {detail}")]
     Snapshot {
         stream: StreamId,
@@ -45,11 +54,15 @@ pub enum Error {
 impl Error {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Config(_) => Kind::Invalid,
+            Self::Config(_) | Self::TooManyKeys { .. } => Kind::Invalid,
             Self::Rpc(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::NoMember { .. } | Self::NoEntries { .. } => Kind::Unavailable,
-            Self::WrongEntry { .. } | Self::Log { .. } | Self::Slice { .. } | Self::Snapshot { .. } => Kind::Corrupt,
+            Self::WrongEntry { .. }
+            | Self::Log { .. }
+            | Self::Slice { .. }
+            | Self::Clean { .. }
+            | Self::Snapshot { .. } => Kind::Corrupt,
         }
     }
 
@@ -83,4 +96,9 @@ impl Error {
         let detail = FormatError::Checksum { what, stored, computed }.to_string();
         Self::Slice { stream, lsn, detail }
     }
+}
+
+/// Whether a call may have been carried out, or may be later: repeated under the same identity.
+pub(crate) fn may_repeat(error: &tailwater_rpc::Error) -> bool {
+    error.outcome() == Outcome::Unknown || matches!(error.kind(), Kind::Unavailable | Kind::Throttled)
 }

@@ -27,6 +27,8 @@ pub struct Config {
     /// How long an object that nothing names any more is kept for readers that still know it, and the pause between two
     /// deletions of one that was never committed.
     pub delete_delay: Millis,
+    /// How long a partition is left alone whose key compaction failed.
+    pub clean_backoff: Millis,
     /// Memory that the metadata store may use as a cache.
     pub cache: ByteSize,
     /// Room on the disk that is kept back, so that the metadata store can be opened again after the disk was full.
@@ -43,6 +45,7 @@ impl Default for Config {
             task_lease: Millis::seconds(30),
             object_deadline: Millis::seconds(15 * 60),
             delete_delay: Millis::seconds(5 * 60),
+            clean_backoff: Millis::seconds(15),
             cache: ByteSize::mib(16),
             ballast: ByteSize::mib(16),
         }
@@ -83,6 +86,7 @@ impl Config {
             task_lease: self.task_lease.as_duration(),
             object_deadline: self.object_deadline.as_duration(),
             delete_delay: self.delete_delay.as_duration(),
+            clean_backoff: self.clean_backoff.as_duration(),
         }
     }
 }

@@ -22,8 +22,8 @@ use bytes::{Buf, BufMut};
 use tailwater_types::{DeviceId, JournalId, NodeId, ObjectId, StreamId, TaskId, TopicId};
 
 pub use record::{
-    ClosedTail, ClusterRecord, ConfigOwner, ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalCommit,
-    JournalRecord, JournalState, NodeRecord, NodeState, NodeTier, ObjectLife, ObjectRecord, ObjectSlice,
+    CleaningRecord, ClosedTail, ClusterRecord, ConfigOwner, ConfigRecord, Counters, DeletionRecord, DeviceRecord,
+    JournalCommit, JournalRecord, JournalState, NodeRecord, NodeState, NodeTier, ObjectLife, ObjectRecord, ObjectSlice,
     ObjectSnapshot, StreamBlock, StreamEnd, StreamRow, TopicRecord,
 };
 
@@ -54,6 +54,7 @@ pub enum Key {
     Deletion(TaskId),
     /// Numbered, since what it is about may have any name.
     Config(u64),
+    Cleaning(TaskId),
 }
 
 /// A record's content, shared: the state machine and what it publishes hold the same one.
@@ -69,6 +70,7 @@ pub enum Record {
     Object(Arc<ObjectRecord>),
     Deletion(Arc<DeletionRecord>),
     Config(Arc<ConfigRecord>),
+    Cleaning(Arc<CleaningRecord>),
 }
 
 impl Key {
@@ -89,6 +91,7 @@ impl Key {
             | Self::Journal(JournalId(id))
             | Self::Object(ObjectId(id))
             | Self::Deletion(TaskId(id))
+            | Self::Cleaning(TaskId(id))
             | Self::Config(id) => bytes.put_u64(id),
         }
         bytes
@@ -113,6 +116,7 @@ impl Key {
             (8, 8) => Self::Object(ObjectId(id.get_u64())),
             (9, 8) => Self::Deletion(TaskId(id.get_u64())),
             (10, 8) => Self::Config(id.get_u64()),
+            (11, 8) => Self::Cleaning(TaskId(id.get_u64())),
             _ => return Err(invalid()),
         };
         Ok(key)
@@ -130,6 +134,7 @@ impl Key {
             Self::Object(_) => 8,
             Self::Deletion(_) => 9,
             Self::Config(_) => 10,
+            Self::Cleaning(_) => 11,
         }
     }
 }

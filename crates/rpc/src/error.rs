@@ -52,6 +52,9 @@ pub enum Error {
     LeaseFenced { task: TaskId },
     #[error("object {object} is not prepared, or expired")]
     ObjectExpired { object: tailwater_types::ObjectId },
+    /// Somebody has replaced it, or the stream has something else there now.
+    #[error("object {object} was replaced")]
+    ObjectReplaced { object: tailwater_types::ObjectId },
     #[error("journal {journal}: the commit does not begin at its trim LSN {trim}")]
     OffsetNotMatched { journal: JournalId, trim: Lsn },
 
@@ -90,7 +93,8 @@ impl Error {
             | Self::ControllerFenced { .. }
             | Self::DeviceChanged { .. }
             | Self::LeaseFenced { .. }
-            | Self::ObjectExpired { .. } => Kind::Fenced,
+            | Self::ObjectExpired { .. }
+            | Self::ObjectReplaced { .. } => Kind::Fenced,
             Self::NodeEpochUnknown { .. }
             | Self::JournalEpochUnknown { .. }
             | Self::LsnGap { .. }

@@ -10,7 +10,7 @@ use tailwater_format::entry::{Entry, Slice, SliceHeader, SliceKind};
 use tailwater_format::object::{DataBlock, Tail, decode_tail};
 use tailwater_kafka::batch::assign;
 use tailwater_log::{PartitionState, Replayed, StoredBatch};
-use tailwater_rpc::controller::{CommittedObject, Controller, SnapshotAt};
+use tailwater_rpc::controller::{CommittedObject, Controller, ObjectSlice, SnapshotAt, Work};
 use tailwater_rpc::{Error, Result};
 use tailwater_runtime::{Clock, Metrics, Random, Runtime, Tasks};
 use tailwater_store::{FaultyStorage, Location, Services, StorageOptions};
@@ -79,6 +79,13 @@ pub(crate) struct State {
     pub commits: usize,
     pub deletions: Vec<Vec<(ObjectId, String)>>,
     pub leased_deletion: bool,
+    /// What is to be cleaned next.
+    pub cleaning: Option<Work>,
+    pub leased_cleaning: Option<Work>,
+    /// How cleanings were given back.
+    pub cleaned: Vec<bool>,
+    /// Where each stream's records are found, by their ends.
+    pub slices: BTreeMap<StreamId, BTreeMap<Offset, ObjectSlice>>,
     pub faults: Vec<(Call, When, Error)>,
     pub broken_journals: BTreeSet<JournalId>,
 }

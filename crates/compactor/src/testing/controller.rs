@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tailwater_rpc::controller::{
-    AlterConfigs, Caller, Catalog, CloseStream, CommitObjects, CommitSource, CreatePartitions, CreatedTopic,
-    DeleteRecords, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals, Lease, LeaseRef, MetadataUpdate,
-    NewTopic, NodeInfo, NodeState, Nodes, Objects, OpenStream, OpenedStream, PrepareObjects, PreparedObject,
-    ProducerIds, RegisterNode, Registration, StreamObjects, StreamUpload, TaskKind, Tasks, Work,
+    AlterConfigs, Caller, Catalog, CloseStream, CommitObjects, CommitSource, CommittedObject, CommittedStream,
+    CreatePartitions, CreatedTopic, DeleteRecords, Heartbeat, HeartbeatAnswer, JournalGrant, JournalInfo, Journals,
+    Lease, LeaseRef, MetadataUpdate, NewTopic, NodeInfo, NodeState, Nodes, ObjectSlice, Objects, OpenStream,
+    OpenedStream, PrepareObjects, PreparedObject, ProducerIds, RegisterNode, Registration, StreamObjects, StreamUpload,
+    TaskKind, Tasks, Work,
 };
 use tailwater_rpc::{Error, Result, Stream};
 use tailwater_types::{
     ClusterId, ControllerEpoch, DeviceEpoch, DeviceId, JournalId, LeaseEpoch, MetadataVersion, NodeEpoch, ObjectId,
-    Offset, StreamId, TaskId, TopicId,
+    Offset, OffsetRange, StreamId, TaskId, TopicId,
 };
 
 use super::cluster::{Call, Cluster, DEVICE, LEASE_DURATION, State, When, key};
@@ -21,12 +22,16 @@ use super::wal::unasked;
 
 /// A deletion's task; uploads have their journal's number.
 const DELETION: TaskId = TaskId(1_000_000);
+const CLEANING: TaskId = TaskId(1_000_001);
 
 impl State {
     fn work(&self, lease: LeaseRef) -> Option<Work> {
         if lease.task == DELETION {
             let objects = self.deletions.first().filter(|_| self.leased_deletion)?.clone();
             return Some(Work::Delete { objects });
+        }
+        if lease.task == CLEANING {
+            return self.leased_cleaning.clone();
         }
         let id = JournalId(lease.task.0);
         let journal = self.journals.get(&id)?;
@@ -51,6 +56,15 @@ impl State {
             self.leased_deletion = true;
             LeaseRef {
                 task: DELETION,
+                epoch: LeaseEpoch(1),
+            }
+        } else if kinds == [TaskKind::Clean] {
+            if self.leased_cleaning.is_some() {
+                return None;
+            }
+            self.leased_cleaning = Some(self.cleaning.take()?);
+            LeaseRef {
+                task: CLEANING,
                 epoch: LeaseEpoch(1),
             }
         } else {
@@ -79,15 +93,20 @@ impl State {
             return Ok(());
         }
         self.check(request.lease)?;
-        let CommitSource::Journals(ranges) = &request.source;
-        let [(id, range)] = ranges[..] else {
-            panic!("one journal an upload")
-        };
         for object in &request.objects {
             if !self.prepared.contains(&object.object) {
                 return Err(Error::ObjectExpired { object: object.object });
             }
         }
+        let ranges = match &request.source {
+            CommitSource::Journals(ranges) => ranges,
+            CommitSource::Objects { stream, range, objects } => {
+                return self.commit_cleaned(request, *stream, *range, objects);
+            }
+        };
+        let [(id, range)] = ranges[..] else {
+            panic!("one journal an upload")
+        };
         let journal = self.journals.get_mut(&id).expect("it is leased");
         if journal.trim != range.start {
             return Err(Error::OffsetNotMatched {
@@ -113,6 +132,10 @@ impl State {
                 );
                 row.uploaded = part.range.end;
                 row.snapshot = part.snapshot.clone();
+                self.slices
+                    .entry(part.stream)
+                    .or_default()
+                    .insert(part.range.end, slice(object, part));
             }
             self.committed.push(object.clone());
         }
@@ -122,6 +145,65 @@ impl State {
         self.abandoned.extend(&request.abandoned);
         self.commits += 1;
         Ok(())
+    }
+
+    /// The sources must be what is found in the range; the last one keeps what it has behind it.
+    fn commit_cleaned(
+        &mut self,
+        request: &CommitObjects,
+        stream: StreamId,
+        range: OffsetRange,
+        sources: &[ObjectId],
+    ) -> Result<()> {
+        let slices = self.slices.get_mut(&stream).expect("it is cleaned");
+        let found: Vec<_> = slices
+            .values()
+            .filter(|slice| slice.range.clip(range).is_some())
+            .cloned()
+            .collect();
+        let ids: Vec<_> = found.iter().map(|slice| slice.object).collect();
+        if ids != sources {
+            return Err(Error::ObjectReplaced { object: sources[0] });
+        }
+        assert_eq!(found[0].range.start, range.start);
+        let mut at = range.start;
+        slices.retain(|_, slice| slice.range.end <= range.start || slice.range.end > range.end);
+        if let Some(cut) = slices.values_mut().find(|slice| slice.range.contains(range.end)) {
+            cut.range.start = range.end;
+        }
+        let row = self.streams.get_mut(&stream).expect("it is cleaned");
+        for object in &request.objects {
+            let [part] = &object.streams[..] else {
+                panic!("one stream a cleaned object")
+            };
+            assert_eq!(
+                (part.stream, part.range.start),
+                (stream, at),
+                "in order, without a hole"
+            );
+            at = part.range.end;
+            slices.insert(at, slice(object, part));
+            if part.snapshot.is_some() {
+                assert_eq!(at, row.uploaded, "the snapshot is exact there");
+                row.snapshot = part.snapshot.clone();
+            }
+            self.prepared.remove(&object.object);
+            self.committed.push(object.clone());
+        }
+        assert_eq!(at, range.end);
+        self.abandoned.extend(&request.abandoned);
+        self.commits += 1;
+        Ok(())
+    }
+}
+
+fn slice(object: &CommittedObject, part: &CommittedStream) -> ObjectSlice {
+    ObjectSlice {
+        object: object.object,
+        key: key(object.object),
+        size_bytes: object.size_bytes,
+        range: part.range,
+        max_timestamp_ms: part.max_timestamp_ms,
     }
 }
 
@@ -148,7 +230,10 @@ impl Tasks for Cluster {
         self.fault(Call::Release, When::Before)?;
         let mut state = self.state.lock();
         state.check(lease)?;
-        if lease.task == DELETION {
+        if lease.task == CLEANING {
+            state.leased_cleaning = None;
+            state.cleaned.push(done);
+        } else if lease.task == DELETION {
             state.leased_deletion = false;
             if done {
                 state.deletions.remove(0);
@@ -199,6 +284,7 @@ impl Objects for Cluster {
                 start: Offset::ZERO,
                 stream,
                 uploaded: row.uploaded,
+                cleaned: Offset::ZERO,
                 snapshot: row.snapshot.clone(),
                 bytes: 0,
             })
@@ -206,8 +292,16 @@ impl Objects for Cluster {
         Ok(streams.into_iter().filter_map(upload).collect())
     }
 
-    async fn find_objects(&self, _: StreamId, _: Offset, _: usize) -> Result<StreamObjects> {
-        Err(unasked())
+    async fn find_objects(&self, stream: StreamId, from: Offset, limit: usize) -> Result<StreamObjects> {
+        let state = self.state.lock();
+        let slices = state.slices.get(&stream).into_iter().flat_map(|slices| slices.values());
+        let slices = slices.filter(|slice| slice.range.end > from).take(limit);
+        Ok(StreamObjects {
+            version: MetadataVersion(1),
+            start: Offset::ZERO,
+            uploaded: state.streams[&stream].uploaded,
+            objects: slices.cloned().collect(),
+        })
     }
 }
 

@@ -9,12 +9,13 @@ use tailwater_rpc::controller::{CommitObjects, CommitSource, CommittedObject, Le
 use tailwater_rpc::wal::{JournalStatus, ReadJournal, Wal, WalStatus};
 use tailwater_runtime::clock::Instant;
 use tailwater_runtime::{Backoff, CancellationToken};
-use tailwater_types::{DeviceId, JournalId, Kind, Lsn, LsnRange, ObjectId, Outcome};
+use tailwater_types::{DeviceId, JournalId, Kind, Lsn, LsnRange, ObjectId};
 use tokio::sync::watch;
 
 use super::plan::{self, Plan};
 use super::shared::{Put, PutFailed, Uploads};
 use super::trigger::{Due, Progress, due};
+use crate::error::may_repeat;
 use crate::{Error, lease};
 
 /// Prepared objects of failed attempts that the next commit names; the ones beyond expire by themselves.
@@ -108,8 +109,8 @@ impl Task {
                 trim,
                 sealed_end,
             }),
-            Work::Delete { .. } => {
-                Err(tailwater_rpc::Error::Invalid("an upload's task is a deletion".to_owned()).into())
+            Work::Delete { .. } | Work::Clean { .. } => {
+                Err(tailwater_rpc::Error::Invalid("an upload's task is another one".to_owned()).into())
             }
         }
     }
@@ -375,8 +376,4 @@ impl<'a> JournalUpload<'a> {
 /// Trying again doesn't mend it, whatever the store or the WAL does meanwhile.
 fn needs_a_person(error: &Error) -> bool {
     error.kind() == Kind::Corrupt || matches!(error, Error::Store(error) if error.kind() == Kind::Invalid)
-}
-
-fn may_repeat(error: &tailwater_rpc::Error) -> bool {
-    error.outcome() == Outcome::Unknown || matches!(error.kind(), Kind::Unavailable | Kind::Throttled)
 }

@@ -52,7 +52,7 @@ impl States {
         }
     }
 
-    /// The state of each stream at its uploaded end, without aborted transactions below its start.
+    /// The state of each stream at its uploaded end, without aborted transactions below its start, or that were cleaned away.
     ///
     /// # Errors
     /// What the store says; [`Error::Snapshot`] for one that isn't what metadata says it is.
@@ -64,11 +64,12 @@ impl States {
             stream,
             start,
             uploaded,
+            cleaned,
             snapshot,
             bytes: _,
         } in uploads
         {
-            starts.push((stream, start));
+            starts.push((stream, start.max(cleaned)));
             match (self.kept(stream, uploaded), snapshot) {
                 (Some(state), _) => _ = states.insert(stream, state),
                 (None, Some(at)) => missing.push(Wanted { stream, uploaded, at }),

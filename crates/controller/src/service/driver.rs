@@ -23,8 +23,8 @@ use super::published::Published;
 use super::settle::Settler;
 use super::told;
 use crate::state::{
-    Changes, Effect, Limits, MAX_BYTES, MAX_KEYS, State, Step, Timers, Tx, View, balance, journals, nodes, objects,
-    streams,
+    Changes, Effect, Limits, MAX_BYTES, MAX_KEYS, State, Step, Timers, Tx, View, balance, cleaning, journals, nodes,
+    objects, streams,
 };
 use crate::store::{MetadataStore, Pair, StoreError, Write};
 
@@ -42,7 +42,7 @@ const BATCH_COMMANDS: usize = 64;
 
 /// What is done without being asked for, each until it says that it is through.
 const CHORES: [fn(&mut Tx<'_>) -> bool; 2] = [nodes::expire, streams::place];
-const SWEEPS: [fn(&mut Tx<'_>) -> bool; 1] = [objects::sweep];
+const SWEEPS: [fn(&mut Tx<'_>) -> bool; 2] = [objects::sweep, cleaning::sweep];
 
 pub struct Driver {
     pub store: Box<dyn MetadataStore>,

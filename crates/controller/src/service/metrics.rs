@@ -6,7 +6,7 @@ use std::time::Duration;
 use tailwater_format::metadata::{JournalState, NodeState, NodeTier, ObjectLife};
 use tailwater_runtime::telemetry::{Histogram, HistogramVec, IntCounter, IntGauge, IntGaugeVec, LATENCY_SECONDS};
 
-use crate::state::{State, View, journals, nodes};
+use crate::state::{State, View, cleaning, journals, nodes};
 
 #[derive(Clone)]
 pub struct Metrics {
@@ -16,6 +16,9 @@ pub struct Metrics {
     nodes: IntGaugeVec,
     journals: IntGaugeVec,
     objects: IntGaugeVec,
+    dirty_bytes: IntGauge,
+    max_dirty_percent: IntGauge,
+    cleanings: IntGauge,
     pub watchers: IntGauge,
     pub dropped_watchers: IntCounter,
 }
@@ -45,6 +48,18 @@ impl Metrics {
             ),
             journals: metrics.gauge_vec("tailwater_controller_journals", "Journals by state.", &["state"]),
             objects: metrics.gauge_vec("tailwater_controller_objects", "Objects by state.", &["state"]),
+            dirty_bytes: metrics.gauge(
+                "tailwater_controller_dirty_bytes",
+                "Bytes of compacted topics' batches that key compaction may clean and hasn't seen.",
+            ),
+            max_dirty_percent: metrics.gauge(
+                "tailwater_controller_max_dirty_percent",
+                "The largest part of a compacted partition's cleanable bytes that is dirty.",
+            ),
+            cleanings: metrics.gauge(
+                "tailwater_controller_cleanings",
+                "Partitions that compactors clean at the moment.",
+            ),
             watchers: metrics.gauge("tailwater_controller_watchers", "Nodes that follow the metadata."),
             dropped_watchers: metrics.counter(
                 "tailwater_controller_watchers_dropped_total",
@@ -90,6 +105,16 @@ impl Metrics {
         for (state, count) in by_state {
             self.journals.with_label_values(&[state]).set(count);
         }
+        // Also what is too young to be cleaned yet.
+        let (mut dirty_bytes, mut max_ratio) = (0, 0.0f64);
+        for (_, dirty, _) in cleaning::dirty(state, i64::MAX) {
+            dirty_bytes += dirty.dirty_bytes;
+            max_ratio = max_ratio.max(dirty.ratio());
+        }
+        self.dirty_bytes.set(i64::try_from(dirty_bytes).unwrap_or(i64::MAX));
+        self.max_dirty_percent.set((max_ratio * 100.0) as i64);
+        let cleanings = state.index().cleanings().count();
+        self.cleanings.set(i64::try_from(cleanings).unwrap_or(i64::MAX));
         let index = state.index();
         let is_marked = |object| {
             state

@@ -189,7 +189,8 @@ impl Tasks for ControllerService {
         loop {
             versions.mark_unchanged();
             let kinds = kinds.clone();
-            let command = move |tx: &mut Tx<'_>| tasks::lease(tx, caller, &kinds);
+            let wall_ms = clock.wall_ms();
+            let command = move |tx: &mut Tx<'_>| tasks::lease(tx, caller, &kinds, wall_ms);
             let lease = self.commands.run("lease", 0, command).await?;
             let left = deadline.saturating_duration_since(clock.now());
             if lease.is_some() || left.is_zero() {

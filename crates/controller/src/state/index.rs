@@ -30,6 +30,7 @@ pub struct Index {
     /// Of journals that are not gone.
     uploads: BTreeMap<TaskId, JournalId>,
     deletions: BTreeSet<TaskId>,
+    cleanings: BTreeMap<TaskId, StreamId>,
     /// The numbers of settings' records.
     configs: BTreeMap<ConfigOwner, u64>,
 }
@@ -37,8 +38,8 @@ pub struct Index {
 /// What committed objects have of one stream.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StreamSlices {
-    /// By start; they never overlap.
-    slices: BTreeMap<Offset, SliceAt>,
+    /// By start; they never overlap, but for a moment while one is replaced by another.
+    slices: BTreeMap<(Offset, ObjectId), SliceAt>,
     /// Of all slices.
     bytes: u64,
     runs: Runs,
@@ -50,9 +51,11 @@ pub struct StreamSlices {
 pub struct SliceAt {
     pub range: OffsetRange,
     pub object: ObjectId,
+    pub stable_end: Offset,
     pub max_timestamp_ms: i64,
     /// Bytes of its batches.
     pub bytes: u64,
+    pub is_cleaned: bool,
 }
 
 impl StreamSlices {
@@ -68,9 +71,9 @@ impl StreamSlices {
 
     /// Slices in offset order, from the one that holds `from`, or else the first behind it.
     pub fn from(&self, from: Offset) -> impl Iterator<Item = &SliceAt> {
-        let first = self.slices.range(..=from).next_back();
+        let first = self.slices.range(..=(from, ObjectId(u64::MAX))).next_back();
         let holds = first.filter(|(_, slice)| slice.range.contains(from));
-        let start = holds.map_or(from, |(start, _)| *start);
+        let start = holds.map_or((from, ObjectId(0)), |(start, _)| *start);
         self.slices.range(start..).map(|(_, slice)| slice)
     }
 
@@ -134,8 +137,13 @@ impl Index {
         self.uploads.get(&task).copied()
     }
 
+    /// The streams that are being cleaned, each by its task.
+    pub fn cleanings(&self) -> impl Iterator<Item = (TaskId, StreamId)> {
+        self.cleanings.iter().map(|(task, stream)| (*task, *stream))
+    }
+
     pub fn is_task(&self, task: TaskId) -> bool {
-        self.uploads.contains_key(&task) || self.deletions.contains(&task)
+        self.uploads.contains_key(&task) || self.deletions.contains(&task) || self.cleanings.contains_key(&task)
     }
 
     /// The record with the settings of that owner, if any are set.
@@ -191,6 +199,13 @@ impl Index {
                 if let Some(Record::Deletion(deletion)) = after {
                     self.deletions.insert(id);
                     self.deleting.extend(&deletion.objects);
+                }
+            }
+            Key::Cleaning(id) => {
+                if let Some(Record::Cleaning(cleaning)) = after {
+                    self.cleanings.insert(id, cleaning.stream);
+                } else {
+                    self.cleanings.remove(&id);
                 }
             }
             Key::Config(number) => {
@@ -290,13 +305,15 @@ impl Index {
             let at = SliceAt {
                 range: slice.range,
                 object: id,
+                stable_end: slice.stable_end,
                 max_timestamp_ms: slice.max_timestamp_ms,
                 bytes: slice.bytes,
+                is_cleaned: slice.is_cleaned,
             };
             let stream = self.streams.entry(slice.stream).or_default();
             stream.runs.insert(slice.range);
-            let replaced = stream.slices.insert(slice.range.start, at);
-            stream.bytes += slice.bytes - replaced.map_or(0, |replaced| replaced.bytes);
+            stream.slices.insert((slice.range.start, id), at);
+            stream.bytes += slice.bytes;
         }
         for snapshot in &object.snapshots {
             let stream = self.streams.entry(snapshot.stream).or_default();
@@ -307,7 +324,7 @@ impl Index {
     fn remove_slices(&mut self, id: ObjectId, object: &ObjectRecord) {
         for slice in &object.slices {
             let stream = self.streams.entry(slice.stream).or_default();
-            let removed = stream.slices.remove(&slice.range.start);
+            let removed = stream.slices.remove(&(slice.range.start, id));
             stream.bytes -= removed.map_or(0, |removed| removed.bytes);
         }
         for snapshot in &object.snapshots {

@@ -1,7 +1,7 @@
 //! The controller as a pure state machine: what the metadata is, and how each command changes it.
 //!
 //! Owns: the records in memory with what is derived from them, the decisions ([`nodes`], [`catalog`], [`configs`],
-//! [`streams`], [`balance`], [`journals`], [`objects`], [`tasks`]), and the controller's timers. Does not own: I/O, durability, who may see what
+//! [`streams`], [`balance`], [`journals`], [`objects`], [`tasks`], [`cleaning`]), and the controller's timers. Does not own: I/O, durability, who may see what
 //! when (the driver in `service`).
 //!
 //! A command is a function of a [`Tx`], which reads the state and collects changes; it never changes the state itself.
@@ -10,6 +10,8 @@
 
 pub mod balance;
 pub mod catalog;
+pub mod cleaning;
+mod cleaning_settings;
 pub mod configs;
 mod index;
 pub mod journals;

@@ -14,7 +14,7 @@ use tailwater_store::keys;
 use tailwater_types::{JournalId, LsnRange, MetadataVersion, ObjectId, Offset, OffsetRange, StreamId};
 
 use super::runs::Runs;
-use super::{Effect, State, Touch, Tx, View, journals, nodes, streams, tasks};
+use super::{Effect, State, Touch, Tx, View, cleaning, journals, nodes, streams, tasks};
 
 /// The most objects that one call prepares, or that one commit makes visible: each is a key of one atomic change.
 pub const MAX_OBJECTS: usize = 64;
@@ -25,13 +25,13 @@ const MAX_PREPARED: usize = 10_000;
 /// A step that marks or expires objects stops here; the next one goes on.
 const SWEEP_KEYS: usize = 60;
 
-/// Ids and keys for the holder of an upload to write to.
+/// Ids and keys for the holder of an upload or a cleaning to write to.
 ///
 /// # Errors
 /// [`Error::LeaseFenced`]; [`Error::Invalid`] for more than [`MAX_OBJECTS`]; [`Error::Throttled`] with too many prepared.
 pub fn prepare(tx: &mut Tx<'_>, caller: Caller, request: &PrepareObjects) -> Result<Vec<PreparedObject>> {
     nodes::check(tx, caller)?;
-    tasks::check_upload(tx, caller, request.lease)?;
+    tasks::check_writer(tx, caller, request.lease)?;
     let count = request.count as usize;
     if count > MAX_OBJECTS {
         return invalid(format!("{count} objects at once, {MAX_OBJECTS} are legal"));
@@ -66,16 +66,20 @@ pub fn prepare(tx: &mut Tx<'_>, caller: Caller, request: &PrepareObjects) -> Res
     Ok(prepared)
 }
 
-/// Makes objects visible and moves their journal's trim LSN. Slices that other objects have already are clipped, and
+/// Makes objects visible and moves their journal's trim LSN, or takes what they replace off others ([`cleaning::commit`]). Slices that other objects have already are clipped, and
 /// streams of deleted topics are left out.
 ///
 /// # Errors
 /// In this order: those of [`nodes::check`]; none for a repeat of a commit that succeeded; [`Error::LeaseFenced`];
-/// [`Error::Invalid`] for a request that contradicts itself; [`Error::ObjectExpired`]; [`Error::OffsetNotMatched`].
+/// [`Error::Invalid`] for a request that contradicts itself; [`Error::ObjectExpired`]; [`Error::OffsetNotMatched`] or
+/// [`Error::ObjectReplaced`].
 pub fn commit(tx: &mut Tx<'_>, caller: Caller, request: &CommitObjects) -> Result<MetadataVersion> {
     nodes::check(tx, caller)?;
     if let Some(version) = committed_before(tx.state, request) {
         return Ok(version);
+    }
+    if let CommitSource::Objects { stream, range, objects } = &request.source {
+        return cleaning::commit(tx, caller, request, *stream, *range, objects);
     }
     let journal = tasks::check_upload(tx, caller, request.lease)?;
     let range = check_source(request, journal)?;
@@ -98,11 +102,7 @@ pub fn commit(tx: &mut Tx<'_>, caller: Caller, request: &CommitObjects) -> Resul
         let committed = committed_object(tx, request.lease, object, version, &mut covered)?;
         tx.put_object(object.object, committed);
     }
-    for &object in &request.abandoned {
-        if is_prepared_under(tx.state, object, request.lease) {
-            expire(tx, object);
-        }
-    }
+    abandon(tx, request);
     let commit = JournalCommit {
         lease: request.lease.epoch,
         range,
@@ -131,7 +131,9 @@ fn committed_before(state: &State, request: &CommitObjects) -> Option<MetadataVe
         record.committed.filter(|_| by_this)
     };
     let Some((first, others)) = request.objects.split_first() else {
-        let CommitSource::Journals(source) = &request.source;
+        let CommitSource::Journals(source) = &request.source else {
+            return None;
+        };
         let &[(journal, range)] = source.as_slice() else {
             return None;
         };
@@ -146,8 +148,11 @@ fn committed_before(state: &State, request: &CommitObjects) -> Option<MetadataVe
 
 /// The range of the leased journal that the objects were made from.
 fn check_source(request: &CommitObjects, journal: JournalId) -> Result<LsnRange> {
-    let CommitSource::Journals(source) = &request.source;
-    match source.as_slice() {
+    let ranges = match &request.source {
+        CommitSource::Journals(source) => source.as_slice(),
+        CommitSource::Objects { .. } => &[],
+    };
+    match ranges {
         &[(of, range)] if of == journal && range.start <= range.end => Ok(range),
         other => invalid(format!(
             "the lease is for a range of journal {journal}, not for {other:?}"
@@ -155,7 +160,7 @@ fn check_source(request: &CommitObjects, journal: JournalId) -> Result<LsnRange>
     }
 }
 
-fn check_objects(state: &State, request: &CommitObjects) -> Result<()> {
+pub(super) fn check_objects(state: &State, request: &CommitObjects) -> Result<()> {
     let keys = request.objects.len() + request.abandoned.len();
     if keys > MAX_OBJECTS {
         return invalid(format!("{keys} objects in one commit, {MAX_OBJECTS} are legal"));
@@ -175,6 +180,15 @@ fn check_objects(state: &State, request: &CommitObjects) -> Result<()> {
     Ok(())
 }
 
+/// Expires the prepared objects that a commit says are not used after all.
+pub(super) fn abandon(tx: &mut Tx<'_>, request: &CommitObjects) {
+    for &object in &request.abandoned {
+        if is_prepared_under(tx.state, object, request.lease) {
+            expire(tx, object);
+        }
+    }
+}
+
 fn is_prepared_under(state: &State, object: ObjectId, lease: LeaseRef) -> bool {
     state.object(object).is_some_and(|record| {
         record.life == ObjectLife::Prepared && record.task == lease.task && record.lease == lease.epoch
@@ -183,7 +197,7 @@ fn is_prepared_under(state: &State, object: ObjectId, lease: LeaseRef) -> bool {
 
 /// The record of a committed object. `covered` has, of each stream of the commit, what is in objects already, this commit's
 /// former ones included.
-fn committed_object(
+pub(super) fn committed_object(
     tx: &Tx<'_>,
     lease: LeaseRef,
     object: &CommittedObject,
@@ -265,6 +279,7 @@ fn visible(part: &CommittedStream, covered: &Runs) -> impl Iterator<Item = Objec
         max_timestamp_ms: part.max_timestamp_ms,
         // Nobody knows how they divide; their sum is what counts.
         bytes: if at == 0 { part.bytes } else { 0 },
+        is_cleaned: false,
     })
 }
 
@@ -358,6 +373,7 @@ pub fn uploads(state: &State, streams: &[StreamId]) -> Vec<StreamUpload> {
             stream,
             start: progress.start,
             uploaded,
+            cleaned: cleaning::cleaned_to(state, stream),
             snapshot,
             bytes: state
                 .index()

@@ -1,27 +1,28 @@
-//! Tasks and their leases: one upload for each journal that isn't gone, and deletions of objects.
+//! Tasks and their leases: one upload for each journal that isn't gone, deletions of objects, cleanings of streams.
 //!
 //! A lease's epoch and holder are durable, the time it has left is not. Whoever has the newest epoch may carry the task
 //! out, even beyond its time, until another gets it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tailwater_format::metadata::{DeletionRecord, JournalRecord, JournalState, Key, NodeTier, ObjectLife};
 use tailwater_rpc::controller::{Caller, Lease, LeaseRef, TaskKind, Work};
 use tailwater_rpc::{Error, Result};
 use tailwater_types::{JournalId, LeaseEpoch, NodeEpoch, NodeId, ObjectId, TaskId};
 
-use super::{State, Touch, Tx, View, journals, nodes};
+use super::{State, Touch, Tx, View, cleaning, journals, nodes};
 
 /// Objects that one task deletes.
 const OBJECTS_PER_DELETION: usize = 64;
 
-type Holder = Option<(NodeId, NodeEpoch)>;
+pub type Holder = Option<(NodeId, NodeEpoch)>;
 
-/// Leases the first free task of these kinds to the caller; uploads go first.
+/// Leases the first free task of these kinds to the caller; uploads go first. `wall_ms` is the time that records carry.
 ///
 /// # Errors
 /// Those of [`nodes::check`], [`Error::Invalid`] if the caller is no compactor.
-pub fn lease(tx: &mut Tx<'_>, caller: Caller, kinds: &[TaskKind]) -> Result<Option<Lease>> {
+pub fn lease(tx: &mut Tx<'_>, caller: Caller, kinds: &[TaskKind], wall_ms: i64) -> Result<Option<Lease>> {
     nodes::check(tx, caller)?;
     let node = caller.node;
     if tx.node(node).is_some_and(|record| record.tier != NodeTier::Compactor) {
@@ -35,6 +36,12 @@ pub fn lease(tx: &mut Tx<'_>, caller: Caller, kinds: &[TaskKind]) -> Result<Opti
         kinds
             .contains(&TaskKind::Delete)
             .then(|| lease_deletion(tx, caller))
+            .flatten()
+    });
+    let lease = lease.or_else(|| {
+        kinds
+            .contains(&TaskKind::Clean)
+            .then(|| cleaning::lease(tx, caller, wall_ms))
             .flatten()
     });
     let Some(lease) = lease else { return Ok(None) };
@@ -140,6 +147,11 @@ pub fn release(tx: &mut Tx<'_>, caller: Caller, lease: LeaseRef, done: bool) -> 
             }
         }
         tx.remove(Key::Deletion(task));
+    } else if let Some(cleaning) = tx.cleaning(task).cloned() {
+        if !done {
+            tx.touch(Touch::CleanAt(cleaning.stream, tx.now + tx.limits.clean_backoff));
+        }
+        tx.remove(Key::Cleaning(task));
     }
     Ok(())
 }
@@ -154,7 +166,20 @@ pub fn check_upload(tx: &Tx<'_>, caller: Caller, lease: LeaseRef) -> Result<Jour
     journal.ok_or(Error::LeaseFenced { task: lease.task })
 }
 
-fn check_lease(state: &State, caller: Caller, lease: LeaseRef) -> Result<()> {
+/// Checks that the caller holds a task that writes objects.
+///
+/// # Errors
+/// [`Error::LeaseFenced`].
+pub fn check_writer(tx: &Tx<'_>, caller: Caller, lease: LeaseRef) -> Result<()> {
+    check_lease(tx.state, caller, lease)?;
+    let writes = tx.state.index().upload(lease.task).is_some() || tx.state.cleaning(lease.task).is_some();
+    match writes {
+        true => Ok(()),
+        false => Err(Error::LeaseFenced { task: lease.task }),
+    }
+}
+
+pub fn check_lease(state: &State, caller: Caller, lease: LeaseRef) -> Result<()> {
     let held = newest(state, lease.task);
     if held == Some((lease.epoch, Some((caller.node, caller.node_epoch)))) {
         Ok(())
@@ -172,12 +197,9 @@ pub fn is_held(state: &State, lease: LeaseRef) -> bool {
 pub fn is_holder(state: &State, registration: (NodeId, NodeEpoch)) -> bool {
     let uploads = journals::all(state)
         .any(|(_, journal)| journal.holder == Some(registration) && state.index().is_task(journal.task));
-    uploads
-        || state
-            .index()
-            .deletions()
-            .iter()
-            .any(|task| newest(state, *task).is_some_and(|(_, holder)| holder == Some(registration)))
+    let others = state.index().deletions().iter().copied();
+    let mut others = others.chain(state.index().cleanings().map(|(task, _)| task));
+    uploads || others.any(|task| newest(state, task).is_some_and(|(_, holder)| holder == Some(registration)))
 }
 
 /// The newest lease's epoch and holder; `None` if there is no such task (any more).
@@ -186,12 +208,15 @@ fn newest(state: &State, task: TaskId) -> Option<(LeaseEpoch, Holder)> {
         let record = state.journal(journal)?;
         return Some((record.lease, record.holder));
     }
+    if let Some(cleaning) = state.cleaning(task) {
+        return Some((cleaning.lease, cleaning.holder));
+    }
     let deletion = state.deletion(task)?;
     Some((deletion.lease, deletion.holder))
 }
 
 /// Whether a task may be given to somebody else.
-fn is_free(tx: &Tx<'_>, task: TaskId, holder: Holder) -> bool {
+pub fn is_free(tx: &Tx<'_>, task: TaskId, holder: Holder) -> bool {
     holder.is_none_or(|holder| {
         let over = tx.now.saturating_duration_since(tx.timers.renewed(task)) > tx.limits.task_lease;
         over || !tx.state.is_registered(holder)
@@ -237,6 +262,14 @@ fn work(view: &Tx<'_>, task: TaskId) -> Option<Work> {
                 JournalState::Sealed { end } => Some(end),
                 _ => None,
             },
+        });
+    }
+    if let Some(cleaning) = view.cleaning(task) {
+        return Some(Work::Clean {
+            stream: cleaning.stream,
+            range: cleaning.range,
+            first_dirty: cleaning.first_dirty,
+            delete_retention: Duration::from_millis(cleaning.delete_retention_ms),
         });
     }
     let named = |object: &ObjectId| Some((*object, view.object(*object)?.key.clone()));

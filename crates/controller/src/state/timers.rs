@@ -28,6 +28,10 @@ pub enum Touch {
     Prepared(ObjectId),
     /// An object may be deleted from then on.
     DeleteAt(ObjectId, Instant),
+    /// A stream is to be cleaned from then on only.
+    CleanAt(StreamId, Instant),
+    /// Nothing was to be cleaned.
+    NothingToClean,
 }
 
 #[derive(Clone, Debug)]
@@ -42,6 +46,8 @@ pub struct Timers {
     renewed: BTreeMap<TaskId, Instant>,
     prepared: BTreeMap<ObjectId, Instant>,
     delete_at: BTreeMap<ObjectId, Instant>,
+    clean_at: BTreeMap<StreamId, Instant>,
+    nothing_to_clean: Option<Instant>,
 }
 
 impl Timers {
@@ -56,6 +62,8 @@ impl Timers {
             renewed: BTreeMap::new(),
             prepared: BTreeMap::new(),
             delete_at: BTreeMap::new(),
+            clean_at: BTreeMap::new(),
+            nothing_to_clean: None,
         }
     }
 
@@ -83,6 +91,10 @@ impl Timers {
             Touch::DeleteAt(object, at) => {
                 self.delete_at.insert(object, at);
             }
+            Touch::CleanAt(stream, at) => {
+                self.clean_at.insert(stream, at);
+            }
+            Touch::NothingToClean => self.nothing_to_clean = Some(now),
         }
     }
 
@@ -131,6 +143,16 @@ impl Timers {
         self.delete_at.get(&object).copied()
     }
 
+    /// From when on a stream may be cleaned; `None`: at once.
+    pub fn clean_at(&self, stream: StreamId) -> Option<Instant> {
+        self.clean_at.get(&stream).copied()
+    }
+
+    /// When it was found last that nothing is to be cleaned.
+    pub fn nothing_to_clean(&self) -> Option<Instant> {
+        self.nothing_to_clean
+    }
+
     pub fn activated(&self) -> Instant {
         self.activated
     }
@@ -146,6 +168,7 @@ impl Timers {
         self.renewed.retain(|task, _| index.is_task(*task));
         self.prepared.retain(|object, _| index.is_unsettled(*object));
         self.delete_at.retain(|object, _| index.is_unsettled(*object));
+        self.clean_at.retain(|stream, _| state.row(*stream).is_some());
     }
 
     fn since(&self, reading: Option<&Instant>) -> Instant {

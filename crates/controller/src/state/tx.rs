@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_format::metadata::{
-    ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalRecord, Key, NodeRecord, ObjectRecord, Record,
-    StreamBlock, StreamRow, TopicRecord,
+    CleaningRecord, ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalRecord, Key, NodeRecord, ObjectRecord,
+    Record, StreamBlock, StreamRow, TopicRecord,
 };
 use tailwater_runtime::clock::Instant;
 use tailwater_types::{DeviceId, JournalId, MetadataVersion, NodeEpoch, NodeId, ObjectId, StreamId, TaskId, TopicId};
@@ -30,6 +30,8 @@ pub struct Limits {
     pub object_deadline: Duration,
     /// Between an object's last use and its deletion, and between two deletions of an expired one.
     pub delete_delay: Duration,
+    /// How long a stream is left alone whose cleaning was given back without being done.
+    pub clean_backoff: Duration,
 }
 
 /// What is to be done outside once a step is durable. Each is repeated until the state says that it was done.
@@ -125,6 +127,10 @@ impl<'a> Tx<'a> {
 
     pub fn put_deletion(&mut self, id: TaskId, record: DeletionRecord) {
         self.put(Key::Deletion(id), Record::Deletion(Arc::new(record)));
+    }
+
+    pub fn put_cleaning(&mut self, id: TaskId, record: CleaningRecord) {
+        self.put(Key::Cleaning(id), Record::Cleaning(Arc::new(record)));
     }
 
     pub fn put_config(&mut self, number: u64, record: ConfigRecord) {

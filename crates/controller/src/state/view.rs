@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tailwater_format::metadata::{
-    ClusterRecord, ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalRecord, Key, NodeRecord, ObjectRecord,
-    Record, StreamBlock, StreamRow, TopicRecord,
+    CleaningRecord, ClusterRecord, ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalRecord, Key,
+    NodeRecord, ObjectRecord, Record, StreamBlock, StreamRow, TopicRecord,
 };
 use tailwater_types::{
     ClusterId, ControllerEpoch, DeviceId, JournalId, NodeEpoch, NodeId, ObjectId, StreamId, TaskId, TopicId,
@@ -33,6 +33,7 @@ pub trait View {
     lookup!(object(ObjectId) -> Object(ObjectRecord));
     lookup!(deletion(TaskId) -> Deletion(DeletionRecord));
     lookup!(config(u64) -> Config(ConfigRecord));
+    lookup!(cleaning(TaskId) -> Cleaning(CleaningRecord));
 
     fn row(&self, stream: StreamId) -> Option<&StreamRow> {
         self.block(Key::block_of(stream))?.rows.get(&stream)

@@ -52,6 +52,7 @@ conformance!(
     many_streams_at_once(NEVER),
     objects_are_prepared_committed_and_found(NEVER),
     tasks_are_leased_renewed_and_released(NEVER),
+    streams_are_cleaned(NEVER),
 );
 
 /// When a silent node is fenced.
@@ -598,6 +599,7 @@ async fn objects_are_prepared_committed_and_found(subject: Subject) {
         start: Offset::ZERO,
         stream,
         uploaded: Offset(10),
+        cleaned: Offset(0),
         snapshot: Some(snapshot),
         bytes: 1000,
     };
@@ -668,4 +670,90 @@ async fn tasks_are_leased_renewed_and_released(subject: Subject) {
         .unwrap();
     assert_eq!(again.lease.task, task);
     assert!(again.lease.epoch > lease.lease.epoch);
+}
+
+/// A compacted stream is leased once it has something dirty; what is committed takes the place of what it was made from,
+/// once.
+async fn streams_are_cleaned(subject: Subject) {
+    subject.wal().await;
+    let (frontend, compactor) = (subject.frontend().await, subject.compactor().await);
+    let (tasks, objects) = (&subject.nodes.tasks, &subject.nodes.objects);
+    let lease = async |kind| {
+        tasks
+            .lease(compactor, vec![kind], Duration::from_secs(30))
+            .await
+            .unwrap()
+            .unwrap()
+    };
+    let mut compacted = topic("a", 1);
+    compacted
+        .configs
+        .insert("cleanup.policy".to_owned(), "compact".to_owned());
+    subject.nodes.catalog.create_topic(frontend, compacted).await.unwrap();
+    let stream = subject.partitions(frontend).await[0].stream;
+    let journal = subject
+        .nodes
+        .journals
+        .create_journal(frontend, false)
+        .await
+        .unwrap()
+        .journal;
+    let upload = lease(TaskKind::Upload).await.lease;
+    let prepare = async |lease| {
+        let prepared = objects
+            .prepare_objects(compactor, PrepareObjects { lease, count: 1 })
+            .await;
+        prepared.unwrap()[0].object
+    };
+    let range = OffsetRange::new(Offset(0), Offset(10));
+    let whole = |object| CommittedObject {
+        object,
+        size_bytes: 5000,
+        streams: vec![CommittedStream {
+            stream,
+            range,
+            stable_end: Offset(10),
+            max_timestamp_ms: 5,
+            bytes: 1000,
+            snapshot: None,
+        }],
+    };
+    let uploaded = prepare(upload).await;
+    let request = commit(upload, journal, 0, 5, vec![whole(uploaded)]);
+    objects.commit_objects(compactor, request).await.unwrap();
+
+    let clean = lease(TaskKind::Clean).await;
+    let work = Work::Clean {
+        stream,
+        range,
+        first_dirty: Offset(0),
+        delete_retention: Duration::from_secs(86_400),
+    };
+    assert_eq!(clean.work, work);
+    assert_eq!(tasks.renew(compactor, clean.lease).await, Ok(work));
+    let cleaned = prepare(clean.lease).await;
+    let replacing = |object| CommitObjects {
+        source: CommitSource::Objects {
+            stream,
+            range,
+            objects: vec![uploaded],
+        },
+        ..commit(clean.lease, journal, 0, 0, vec![whole(object)])
+    };
+    let version = objects.commit_objects(compactor, replacing(cleaned)).await.unwrap();
+    assert_eq!(
+        objects.commit_objects(compactor, replacing(cleaned)).await,
+        Ok(version),
+        "a repeat"
+    );
+    let found = objects.find_objects(stream, Offset(0), 10).await.unwrap().objects;
+    assert_eq!(found.iter().map(|slice| slice.object).collect::<Vec<_>>(), [cleaned]);
+    let late = prepare(clean.lease).await;
+    let refused = objects.commit_objects(compactor, replacing(late)).await;
+    assert_eq!(refused, Err(Error::ObjectReplaced { object: uploaded }));
+    tasks.release(compactor, clean.lease, true).await.unwrap();
+    let nothing = tasks
+        .lease(compactor, vec![TaskKind::Clean], Duration::from_millis(20))
+        .await;
+    assert_eq!(nothing, Ok(None));
 }

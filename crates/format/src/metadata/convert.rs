@@ -10,14 +10,14 @@ use tailwater_types::{
 };
 
 use super::message::{
-    BlockMessage, ClosedMessage, ClusterMessage, CommitMessage, ConfigMessage, CountersMessage, DeletionMessage,
-    DeviceMessage, EndMessage, EndpointMessage, JournalMessage, MinimumMessage, NodeMessage, ObjectMessage,
-    RegistrationMessage, RowMessage, RunMessage, SliceMessage, SnapshotMessage, TopicMessage,
+    BlockMessage, CleaningMessage, ClosedMessage, ClusterMessage, CommitMessage, ConfigMessage, CountersMessage,
+    DeletionMessage, DeviceMessage, EndMessage, EndpointMessage, JournalMessage, MinimumMessage, NodeMessage,
+    ObjectMessage, RegistrationMessage, RowMessage, RunMessage, SliceMessage, SnapshotMessage, TopicMessage,
 };
 use super::{
-    ClosedTail, ClusterRecord, ConfigOwner, ConfigRecord, Counters, DeletionRecord, DeviceRecord, JournalCommit,
-    JournalRecord, JournalState, Key, NodeRecord, NodeState, NodeTier, ObjectLife, ObjectRecord, ObjectSlice,
-    ObjectSnapshot, Record, STREAMS_PER_BLOCK, StreamBlock, StreamEnd, StreamRow, TopicRecord, WHAT,
+    CleaningRecord, ClosedTail, ClusterRecord, ConfigOwner, ConfigRecord, Counters, DeletionRecord, DeviceRecord,
+    JournalCommit, JournalRecord, JournalState, Key, NodeRecord, NodeState, NodeTier, ObjectLife, ObjectRecord,
+    ObjectSlice, ObjectSnapshot, Record, STREAMS_PER_BLOCK, StreamBlock, StreamEnd, StreamRow, TopicRecord, WHAT,
 };
 use crate::FormatError;
 
@@ -34,6 +34,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
         Record::Object(record) => out.extend(object_message(record).encode_to_vec()),
         Record::Deletion(record) => out.extend(deletion_message(record).encode_to_vec()),
         Record::Config(record) => out.extend(config_message(record).encode_to_vec()),
+        Record::Cleaning(record) => out.extend(cleaning_message(record).encode_to_vec()),
     }
 }
 
@@ -50,6 +51,7 @@ pub(super) fn decode(key: Key, bytes: &[u8]) -> Result<Record, FormatError> {
         Key::Object(_) => Record::Object(Arc::new(object(parse(bytes)?)?)),
         Key::Deletion(_) => Record::Deletion(Arc::new(deletion(parse(bytes)?))),
         Key::Config(_) => Record::Config(Arc::new(config(parse(bytes)?)?)),
+        Key::Cleaning(_) => Record::Cleaning(Arc::new(cleaning(parse(bytes)?)?)),
     };
     Ok(record)
 }
@@ -371,6 +373,7 @@ fn object_message(record: &ObjectRecord) -> ObjectMessage {
         unstable: slice.range.end.0 - slice.stable_end.0,
         max_timestamp_ms: slice.max_timestamp_ms,
         bytes: slice.bytes,
+        is_cleaned: slice.is_cleaned,
     };
     let snapshot = |snapshot: &ObjectSnapshot| SnapshotMessage {
         stream: snapshot.stream.0,
@@ -431,6 +434,7 @@ fn slice(message: SliceMessage) -> Result<ObjectSlice, FormatError> {
             stable_end: Offset(stable_end),
             max_timestamp_ms: message.max_timestamp_ms,
             bytes: message.bytes,
+            is_cleaned: message.is_cleaned,
         }),
         _ => Err(invalid(format!(
             "{} offsets from {} of stream {}",
@@ -453,6 +457,32 @@ fn deletion(message: DeletionMessage) -> DeletionRecord {
         lease: LeaseEpoch(message.lease),
         holder: message.holder.map(registration),
     }
+}
+
+fn cleaning_message(record: &CleaningRecord) -> CleaningMessage {
+    CleaningMessage {
+        stream: record.stream.0,
+        start: record.range.start.0,
+        end: record.range.end.0,
+        first_dirty: record.first_dirty.0,
+        delete_retention_ms: record.delete_retention_ms,
+        lease: record.lease.0,
+        holder: record.holder.map(registration_message),
+    }
+}
+
+fn cleaning(message: CleaningMessage) -> Result<CleaningRecord, FormatError> {
+    if message.start < 0 || message.end < message.start {
+        return Err(invalid(format!("offsets [{}, {})", message.start, message.end)));
+    }
+    Ok(CleaningRecord {
+        stream: StreamId(message.stream),
+        range: OffsetRange::new(Offset(message.start), Offset(message.end)),
+        first_dirty: Offset(message.first_dirty),
+        delete_retention_ms: message.delete_retention_ms,
+        lease: LeaseEpoch(message.lease),
+        holder: message.holder.map(registration),
+    })
 }
 
 fn config_message(record: &ConfigRecord) -> ConfigMessage {

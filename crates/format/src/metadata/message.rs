@@ -213,6 +213,8 @@ pub struct SliceMessage {
     pub max_timestamp_ms: i64,
     #[prost(uint64, tag = "6")]
     pub bytes: u64,
+    #[prost(bool, tag = "7")]
+    pub is_cleaned: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -270,4 +272,22 @@ pub struct ConfigMessage {
     pub name: String,
     #[prost(btree_map = "string, string", tag = "4")]
     pub configs: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct CleaningMessage {
+    #[prost(uint64, tag = "1")]
+    pub stream: u64,
+    #[prost(int64, tag = "2")]
+    pub start: i64,
+    #[prost(int64, tag = "3")]
+    pub end: i64,
+    #[prost(int64, tag = "4")]
+    pub first_dirty: i64,
+    #[prost(uint64, tag = "5")]
+    pub delete_retention_ms: u64,
+    #[prost(uint64, tag = "6")]
+    pub lease: u64,
+    #[prost(message, optional, tag = "7")]
+    pub holder: Option<RegistrationMessage>,
 }

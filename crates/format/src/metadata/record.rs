@@ -196,6 +196,8 @@ pub struct ObjectSlice {
     pub stable_end: Offset,
     pub max_timestamp_ms: i64,
     pub bytes: u64,
+    /// Key compaction has seen it: it has no key that it, or a cleaned slice before it, has twice.
+    pub is_cleaned: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +214,17 @@ pub struct ObjectSnapshot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeletionRecord {
     pub objects: Vec<ObjectId>,
+    pub lease: LeaseEpoch,
+    pub holder: Option<(NodeId, NodeEpoch)>,
+}
+
+/// A task that rewrites what objects have of a range of a stream (key compaction).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CleaningRecord {
+    pub stream: StreamId,
+    pub range: OffsetRange,
+    pub first_dirty: Offset,
+    pub delete_retention_ms: u64,
     pub lease: LeaseEpoch,
     pub holder: Option<(NodeId, NodeEpoch)>,
 }

@@ -39,6 +39,7 @@ fn samples() -> Vec<(Key, Record)> {
         stable_end: Offset(85),
         max_timestamp_ms: -1,
         bytes: 1000,
+        is_cleaned: false,
     };
     let snapshot = ObjectSnapshot {
         stream: StreamId(258),
@@ -163,6 +164,22 @@ fn samples() -> Vec<(Key, Record)> {
             })),
         ),
         (
+            Key::Object(ObjectId(7)),
+            Record::Object(Arc::new(ObjectRecord {
+                key: "f5/c/6-2".to_owned(),
+                task: TaskId(3),
+                lease: LeaseEpoch(2),
+                life: ObjectLife::Marked,
+                committed: Some(MetadataVersion(41)),
+                size_bytes: 5000,
+                slices: vec![ObjectSlice {
+                    is_cleaned: true,
+                    ..slice
+                }],
+                snapshots: vec![snapshot],
+            })),
+        ),
+        (
             Key::Deletion(TaskId(9)),
             Record::Deletion(Arc::new(DeletionRecord {
                 objects: vec![ObjectId(6), ObjectId(7)],
@@ -174,6 +191,17 @@ fn samples() -> Vec<(Key, Record)> {
         config(2, ConfigOwner::Broker(Some(NodeId(0)))),
         config(3, ConfigOwner::Group("g".to_owned())),
         config(4, ConfigOwner::ClientMetrics("m".to_owned())),
+        (
+            Key::Cleaning(TaskId(10)),
+            Record::Cleaning(Arc::new(CleaningRecord {
+                stream: StreamId(258),
+                range: OffsetRange::new(Offset(70), Offset(90)),
+                first_dirty: Offset(85),
+                delete_retention_ms: 86_400_000,
+                lease: LeaseEpoch(2),
+                holder: Some((NodeId(201), NodeEpoch(1))),
+            })),
+        ),
     ]
 }
 

@@ -16,12 +16,14 @@ pub trait Objects: Send + Sync {
     /// [`crate::Error::LeaseFenced`].
     async fn prepare_objects(&self, caller: Caller, request: PrepareObjects) -> Result<Vec<PreparedObject>>;
 
-    /// Makes objects visible and moves the trim LSN of the journals they cover, in one atomic step. The objects are durable
+    /// Makes objects visible and moves the trim LSN of the journals they cover, or takes their streams' parts off the
+    /// objects that they replace, in one atomic step. The objects are durable
     /// in object storage before this is called. A repeat of a commit that succeeded answers as the first did.
     ///
     /// # Errors
     /// [`crate::Error::LeaseFenced`], [`crate::Error::ObjectExpired`] for an object that isn't prepared (any more),
-    /// [`crate::Error::OffsetNotMatched`] if a range doesn't begin at its journal's trim LSN.
+    /// [`crate::Error::OffsetNotMatched`] if a range doesn't begin at its journal's trim LSN,
+    /// [`crate::Error::ObjectReplaced`] if a source object doesn't have what was read from it any more.
     async fn commit_objects(&self, caller: Caller, request: CommitObjects) -> Result<MetadataVersion>;
 
     /// Where the uploaded part of a stream lies, from `from` on: at most `limit` objects.
@@ -63,6 +65,13 @@ pub struct CommitObjects {
 pub enum CommitSource {
     /// Entries of journals; each range begins at its journal's trim LSN.
     Journals(Vec<(JournalId, LsnRange)>),
+    /// What these objects, in offset order, have of a range of one stream. It begins where the first one's part does; the
+    /// last one keeps what it has behind the range.
+    Objects {
+        stream: StreamId,
+        range: OffsetRange,
+        objects: Vec<ObjectId>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +120,8 @@ pub struct StreamUpload {
     /// The first offset that can be read.
     pub start: Offset,
     pub uploaded: Offset,
+    /// Nothing of an aborted transaction is left below it.
+    pub cleaned: Offset,
     pub snapshot: Option<SnapshotAt>,
     /// Bytes of its batches that readers find in objects.
     pub bytes: u64,

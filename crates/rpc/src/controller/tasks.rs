@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tailwater_types::{DeviceId, JournalId, LeaseEpoch, Lsn, ObjectId, TaskId};
+use tailwater_types::{DeviceId, JournalId, LeaseEpoch, Lsn, ObjectId, Offset, OffsetRange, StreamId, TaskId};
 
 use super::Caller;
 use crate::Result;
@@ -20,7 +20,7 @@ pub trait Tasks: Send + Sync {
     async fn renew(&self, caller: Caller, lease: LeaseRef) -> Result<Work>;
 
     /// Gives the task back. A deletion that is `done` has deleted all its objects; an upload is finished by the commit that
-    /// reaches a sealed journal's end.
+    /// reaches a sealed journal's end. A cleaning that isn't `done` is given out again after a while.
     async fn release(&self, caller: Caller, lease: LeaseRef, done: bool) -> Result<()>;
 }
 
@@ -28,6 +28,7 @@ pub trait Tasks: Send + Sync {
 pub enum TaskKind {
     Upload,
     Delete,
+    Clean,
 }
 
 /// A task under the epoch of one holder.
@@ -56,4 +57,14 @@ pub enum Work {
     },
     /// Delete these objects; one that is not there is deleted.
     Delete { objects: Vec<(ObjectId, String)> },
+    /// Rewrite what objects have of a range of a stream, so that each key's newest value stays.
+    Clean {
+        stream: StreamId,
+        /// Begins and ends where objects' parts do; ends at or below the last stable offset.
+        range: OffsetRange,
+        /// Below it each key is there once.
+        first_dirty: Offset,
+        /// How long what was deleted is still told of, from now on.
+        delete_retention: Duration,
+    },
 }

@@ -91,6 +91,7 @@ pub(crate) fn to_refusal(error: &Error) -> proto::Refusal {
         Error::StreamNotClosed { stream } => Reason::StreamNotClosed(stream.0),
         Error::LeaseFenced { task } => Reason::LeaseFenced(task.0),
         Error::ObjectExpired { object } => Reason::ObjectExpired(object.0),
+        Error::ObjectReplaced { object } => Reason::ObjectReplaced(object.0),
         Error::OffsetNotMatched { journal, trim } => Reason::OffsetNotMatched(refusal::OffsetNotMatched {
             journal: journal.0,
             trim: trim.0,
@@ -160,6 +161,9 @@ pub(crate) fn from_refusal(refusal: proto::Refusal) -> Result<Error> {
             stream: StreamId(stream),
         },
         Reason::LeaseFenced(task) => Error::LeaseFenced { task: TaskId(task) },
+        Reason::ObjectReplaced(object) => Error::ObjectReplaced {
+            object: ObjectId(object),
+        },
         Reason::ObjectExpired(object) => Error::ObjectExpired {
             object: ObjectId(object),
         },
@@ -322,6 +326,7 @@ mod tests {
             Error::StreamNotClosed { stream },
             Error::LeaseFenced { task: TaskId(0) },
             Error::ObjectExpired { object: ObjectId(8) },
+            Error::ObjectReplaced { object: ObjectId(9) },
             Error::OffsetNotMatched { journal, trim: Lsn(3) },
             Error::Trimmed {
                 version: MetadataVersion(0),
@@ -354,6 +359,7 @@ mod tests {
                 | Error::StreamNotClosed { .. }
                 | Error::LeaseFenced { .. }
                 | Error::ObjectExpired { .. }
+                | Error::ObjectReplaced { .. }
                 | Error::OffsetNotMatched { .. }
                 | Error::Trimmed { .. }
                 | Error::NotHere

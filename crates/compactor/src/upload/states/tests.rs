@@ -31,6 +31,7 @@ async fn stored(storage: &FaultyStorage, key: &str, ends: &[i32]) -> Vec<StreamU
             start: Offset::ZERO,
             stream: StreamId(stream as u64),
             uploaded: Offset(i64::from(*end)),
+            cleaned: Offset::ZERO,
             snapshot: Some(at),
             bytes: 0,
         });
@@ -74,6 +75,7 @@ async fn a_new_stream_is_empty() {
         start: Offset::ZERO,
         stream: StreamId(1),
         uploaded: Offset(6),
+        cleaned: Offset::ZERO,
         snapshot: None,
         bytes: 0,
     };

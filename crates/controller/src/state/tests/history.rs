@@ -58,7 +58,11 @@ impl History {
             1 | 2 => {
                 let name = format!("t{}", b % 4);
                 let id = TopicId::from_random(u128::from(machine.state.version().0));
-                drop(machine.run(|tx| catalog::create_topic(tx, frontend, id, &topic(&name, 3))));
+                let mut new = topic(&name, 3);
+                if b.is_multiple_of(2) {
+                    new.configs = compacted();
+                }
+                drop(machine.run(|tx| catalog::create_topic(tx, frontend, id, &new)));
             }
             3 if b.is_multiple_of(2) => {
                 if let Some(id) = machine.state.index().topic(&format!("t{}", b % 4)) {
@@ -91,10 +95,10 @@ impl History {
                     .unwrap();
             }
             7 => {
-                let kind = if b.is_multiple_of(3) {
-                    TaskKind::Delete
-                } else {
-                    TaskKind::Upload
+                let kind = match b % 4 {
+                    0 => TaskKind::Delete,
+                    1 => TaskKind::Clean,
+                    _ => TaskKind::Upload,
                 };
                 self.leases.extend(machine.lease(compactor, kind));
             }
@@ -244,7 +248,7 @@ fn some_journal(state: &State, number: u32) -> JournalId {
 }
 
 /// What must hold of one state.
-fn check_state(machine: &Machine) {
+pub(super) fn check_state(machine: &Machine) {
     let state = &machine.state;
     assert_eq!(&machine.rebuilt(), state, "a start from the store gives the same state");
     for (stream, row) in streams::blocks(state).flat_map(|(_, block)| &block.rows) {

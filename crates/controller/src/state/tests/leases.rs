@@ -64,7 +64,7 @@ fn a_lease_has_one_holder() {
     let fourth = machine.lease(compactor, TaskKind::Upload).unwrap();
     assert!(fourth.lease.epoch > third.lease.epoch);
     let frontend = machine.register(1, Tier::Frontend, 9);
-    let refused = machine.run(|tx| lease(tx, frontend, &[TaskKind::Upload]));
+    let refused = machine.run(|tx| lease(tx, frontend, &[TaskKind::Upload], WALL_MS));
     assert!(matches!(refused, Err(Error::Invalid(_))));
 }
 
@@ -97,7 +97,7 @@ fn uploads_are_in_order_of_an_owners_journals() {
     let theirs = machine.journal(neighbour);
     let journal_of = |lease: Lease| match lease.work {
         Work::Upload { journal, .. } => journal,
-        Work::Delete { .. } => panic!("no deletion was asked for"),
+        Work::Delete { .. } | Work::Clean { .. } => panic!("only uploads were asked for"),
     };
     let leased = [(); 3].map(|()| machine.lease(compactor, TaskKind::Upload).map(journal_of));
     assert_eq!(leased, [Some(JournalId(0)), Some(theirs), None]);

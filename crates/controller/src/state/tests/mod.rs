@@ -1,6 +1,7 @@
 //! The state machine: each transition and refusal by tables, its invariants by random histories.
 
 mod balance;
+mod cleanings;
 mod commits;
 mod history;
 mod leases;
@@ -23,6 +24,8 @@ use super::*;
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const LEASE: Duration = Duration::from_secs(10);
+/// The time that records carry.
+pub const WALL_MS: i64 = 1_000_000;
 pub const DEVICE: DeviceId = DeviceId(uuid_of(9));
 
 const fn uuid_of(byte: u8) -> uuid::Uuid {
@@ -55,6 +58,7 @@ impl Machine {
                 task_lease: LEASE * 3,
                 object_deadline: LEASE * 9,
                 delete_delay: LEASE * 6,
+                clean_backoff: LEASE,
             },
             now,
             effects: Vec::new(),
@@ -101,7 +105,7 @@ impl Machine {
     }
 
     pub fn chores(&mut self) {
-        for chore in [nodes::expire, streams::place, objects::sweep] {
+        for chore in [nodes::expire, streams::place, objects::sweep, cleaning::sweep] {
             self.chore(chore);
         }
         self.run(|tx| {
@@ -175,7 +179,7 @@ impl Machine {
     }
 
     pub fn lease(&mut self, caller: Caller, kind: TaskKind) -> Option<Lease> {
-        self.run(|tx| tasks::lease(tx, caller, &[kind])).unwrap()
+        self.run(|tx| tasks::lease(tx, caller, &[kind], WALL_MS)).unwrap()
     }
 
     pub fn prepare(&mut self, caller: Caller, lease: LeaseRef, count: u32) -> Vec<ObjectId> {
@@ -220,6 +224,12 @@ pub fn topic(name: &str, partitions: i32) -> NewTopic {
         internal: false,
         validate_only: false,
     }
+}
+
+/// Settings under which anything dirty is cleaned at once.
+pub fn compacted() -> BTreeMap<String, String> {
+    let settings = [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0")];
+    settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
 /// An object with these slices, each with a snapshot exact at its end.

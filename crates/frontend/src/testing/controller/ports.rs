@@ -313,6 +313,7 @@ impl Objects for FakeController {
                 start: Offset::ZERO,
                 stream: *stream,
                 uploaded: found.progress.uploaded,
+                cleaned: Offset::ZERO,
                 snapshot: found.snapshot.clone(),
                 bytes: found.bytes,
             })

@@ -62,6 +62,11 @@ impl From<CommitObjects> for proto::CommitObjectsRequest {
             CommitSource::Journals(journals) => Source::Journals(proto::JournalRanges {
                 journals: into_all(journals),
             }),
+            CommitSource::Objects { stream, range, objects } => Source::SourceObjects(proto::SourceObjects {
+                stream: stream.0,
+                range: Some(range.into()),
+                objects: objects.into_iter().map(|object| object.0).collect(),
+            }),
         };
         Self {
             caller: None,
@@ -79,6 +84,11 @@ impl TryFrom<proto::CommitObjectsRequest> for CommitObjects {
     fn try_from(request: proto::CommitObjectsRequest) -> Result<Self> {
         let source = match required(request.source, "source")? {
             Source::Journals(ranges) => CommitSource::Journals(journal_ranges(ranges.journals)?),
+            Source::SourceObjects(from) => CommitSource::Objects {
+                stream: StreamId(from.stream),
+                range: offset_range(from.range, "source_objects.range")?,
+                objects: from.objects.into_iter().map(ObjectId).collect(),
+            },
         };
         Ok(Self {
             lease: required(request.lease, "lease")?.into(),
@@ -200,6 +210,7 @@ impl From<StreamUpload> for proto::StreamUpload {
             stream: upload.stream.0,
             start: upload.start.0,
             uploaded: upload.uploaded.0,
+            cleaned: upload.cleaned.0,
             snapshot: upload.snapshot.map(Into::into),
             bytes: upload.bytes,
         }
@@ -214,6 +225,7 @@ impl TryFrom<proto::StreamUpload> for StreamUpload {
             stream: StreamId(upload.stream),
             start: offset(upload.start, "streams.start")?,
             uploaded: offset(upload.uploaded, "streams.uploaded")?,
+            cleaned: offset(upload.cleaned, "streams.cleaned")?,
             snapshot: upload.snapshot.map(Into::into),
             bytes: upload.bytes,
         })

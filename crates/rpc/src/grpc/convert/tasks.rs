@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tailwater_types::{JournalId, LeaseEpoch, Lsn, ObjectId, TaskId};
+use tailwater_types::{JournalId, LeaseEpoch, Lsn, ObjectId, StreamId, TaskId};
 
-use super::{device_ids, devices_bytes, enumerated, required, unspecified};
+use super::{device_ids, devices_bytes, enumerated, offset, offset_range, required, unspecified};
 use crate::controller::{Lease, LeaseRef, TaskKind, Work};
 use crate::grpc::proto;
 use crate::grpc::proto::work::Work as Kind;
@@ -20,6 +20,7 @@ pub(in crate::grpc) fn task_kinds(kinds: Vec<i32>) -> Result<Vec<TaskKind>> {
         proto::TaskKind::Unspecified => Err(unspecified("kinds")),
         proto::TaskKind::Upload => Ok(TaskKind::Upload),
         proto::TaskKind::Delete => Ok(TaskKind::Delete),
+        proto::TaskKind::Clean => Ok(TaskKind::Clean),
     };
     kinds.into_iter().map(one).collect()
 }
@@ -29,6 +30,7 @@ impl From<TaskKind> for proto::TaskKind {
         match kind {
             TaskKind::Upload => Self::Upload,
             TaskKind::Delete => Self::Delete,
+            TaskKind::Clean => Self::Clean,
         }
     }
 }
@@ -90,6 +92,17 @@ impl From<Work> for proto::Work {
             Work::Delete { objects } => Kind::Delete(proto::DeleteWork {
                 objects: objects.into_iter().map(delete).collect(),
             }),
+            Work::Clean {
+                stream,
+                range,
+                first_dirty,
+                delete_retention,
+            } => Kind::Clean(proto::CleanWork {
+                stream: stream.0,
+                range: Some(range.into()),
+                first_dirty: first_dirty.0,
+                delete_retention_ms: ms(delete_retention),
+            }),
         };
         Self { work: Some(work) }
     }
@@ -116,6 +129,12 @@ impl TryFrom<proto::Work> for Work {
                     .into_iter()
                     .map(|it| (ObjectId(it.object), it.key))
                     .collect(),
+            },
+            Kind::Clean(clean) => Self::Clean {
+                stream: StreamId(clean.stream),
+                range: offset_range(clean.range, "work.range")?,
+                first_dirty: offset(clean.first_dirty, "work.first_dirty")?,
+                delete_retention: Duration::from_millis(clean.delete_retention_ms),
             },
         })
     }

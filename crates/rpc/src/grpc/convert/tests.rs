@@ -323,6 +323,7 @@ fn work_survives_the_wire() {
             start: Offset(3),
             stream: StreamId(1),
             uploaded: Offset(2),
+            cleaned: Offset(1),
             snapshot,
             bytes: u64::MAX,
         });
@@ -336,14 +337,20 @@ fn work_survives_the_wire() {
     let delete = Work::Delete {
         objects: vec![(ObjectId(1), "k".to_owned())],
     };
-    for work in [upload(None), upload(Some(Lsn(0))), delete] {
+    let clean = Work::Clean {
+        stream: StreamId(1),
+        range: OffsetRange::new(Offset(2), Offset(9)),
+        first_dirty: Offset(4),
+        delete_retention: Duration::from_secs(86_400),
+    };
+    for work in [upload(None), upload(Some(Lsn(0))), delete, clean] {
         survives::<_, proto::Lease>(Lease {
             lease: commit().lease,
             duration: Duration::from_secs(30),
             work,
         });
     }
-    let kinds = vec![TaskKind::Upload, TaskKind::Delete];
+    let kinds = vec![TaskKind::Upload, TaskKind::Delete, TaskKind::Clean];
     let numbers = kinds.iter().map(|kind| proto::TaskKind::from(*kind).into()).collect();
     assert_eq!(task_kinds(numbers), Ok(kinds));
 }
@@ -479,7 +486,7 @@ fn ill_formed_fields_are_named() {
 #[test]
 fn ill_formed_answers_are_refused() {
     assert_eq!(caller(None), Err(Error::Invalid("caller is missing".to_owned())));
-    for kind in [0, 3, -1] {
+    for kind in [0, 4, -1] {
         assert!(matches!(task_kinds(vec![kind]), Err(Error::Invalid(_))), "{kind}");
     }
     for (first, count) in [(-1, 5), (5, 0), (i64::MAX, 1)] {

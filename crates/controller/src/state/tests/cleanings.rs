@@ -1,0 +1,444 @@
+//! Key compaction: what is due, and what takes the place of what.
+
+use tailwater_format::metadata::ObjectLife;
+
+use super::*;
+
+/// A compacted topic of two partitions (streams 0 and 1) and a journal that is uploaded.
+struct Cleaning {
+    machine: Machine,
+    compactor: Caller,
+    journal: JournalId,
+    upload: LeaseRef,
+    next_lsn: u64,
+}
+
+fn cleaning(configs: &[(&str, &str)]) -> Cleaning {
+    let mut machine = Machine::new();
+    machine.limits.node_lease = None;
+    machine.wal();
+    let frontend = machine.register(1, Tier::Frontend, 1);
+    let compactor = machine.register(201, Tier::Compactor, 1);
+    let mut new = topic("a", 2);
+    new.configs = compacted();
+    for (name, value) in configs {
+        new.configs.insert((*name).to_owned(), (*value).to_owned());
+    }
+    let id = TopicId::from_random(7);
+    machine.run(|tx| catalog::create_topic(tx, frontend, id, &new)).unwrap();
+    let journal = machine.journal(frontend);
+    let upload = machine.lease(compactor, TaskKind::Upload).unwrap().lease;
+    Cleaning {
+        machine,
+        compactor,
+        journal,
+        upload,
+        next_lsn: 0,
+    }
+}
+
+impl Cleaning {
+    /// Uploads an object with these slices.
+    fn put(&mut self, slices: &[(u64, i64, i64)]) -> ObjectId {
+        let id = self.machine.prepare(self.compactor, self.upload, 1)[0];
+        self.commit_upload(object(id, slices));
+        id
+    }
+
+    fn commit_upload(&mut self, object: CommittedObject) {
+        let lsns = (self.next_lsn, self.next_lsn + 1);
+        self.next_lsn += 1;
+        self.commit(&commit(self.upload, self.journal, lsns, vec![object]))
+            .unwrap();
+    }
+
+    fn commit(&mut self, request: &CommitObjects) -> Result<MetadataVersion> {
+        let compactor = self.compactor;
+        self.machine.run(|tx| objects::commit(tx, compactor, request))
+    }
+
+    fn lease(&mut self) -> Option<Lease> {
+        let lease = self.machine.lease(self.compactor, TaskKind::Clean);
+        self.machine.pass(SECOND);
+        lease
+    }
+
+    /// Stream, range and first dirty offset of the next cleaning, which is given back.
+    fn due(&mut self) -> Option<(u64, i64, i64, i64)> {
+        let lease = self.lease()?;
+        let Work::Clean {
+            stream,
+            range,
+            first_dirty,
+            ..
+        } = lease.work
+        else {
+            panic!("{:?}", lease.work)
+        };
+        self.release(lease.lease, true);
+        Some((stream.0, range.start.0, range.end.0, first_dirty.0))
+    }
+
+    fn release(&mut self, lease: LeaseRef, done: bool) {
+        let compactor = self.compactor;
+        self.machine
+            .run(|tx| tasks::release(tx, compactor, lease, done))
+            .unwrap();
+    }
+
+    /// One object in the place of what these have of a range.
+    fn replacing(&mut self, lease: LeaseRef, range: (i64, i64), sources: &[ObjectId], snapshot: bool) -> CommitObjects {
+        let id = self.machine.prepare(self.compactor, lease, 1)[0];
+        let mut object = object(id, &[(0, range.0, range.1)]);
+        if !snapshot {
+            object.streams[0].snapshot = None;
+        }
+        CommitObjects {
+            lease,
+            source: CommitSource::Objects {
+                stream: StreamId(0),
+                range: OffsetRange::new(Offset(range.0), Offset(range.1)),
+                objects: sources.to_vec(),
+            },
+            objects: vec![object],
+            abandoned: Vec::new(),
+        }
+    }
+
+    fn found(&self, stream: u64) -> Vec<(ObjectId, i64, i64)> {
+        let found = objects::find(&self.machine.state, StreamId(stream), Offset(0), 100).unwrap();
+        let slice = |slice: &ObjectSlice| (slice.object, slice.range.start.0, slice.range.end.0);
+        found.objects.iter().map(slice).collect()
+    }
+
+    fn snapshot(&self, stream: u64) -> Option<ObjectId> {
+        let uploads = objects::uploads(&self.machine.state, &[StreamId(stream)]);
+        uploads[0].snapshot.as_ref().map(|at| at.object)
+    }
+}
+
+/// Cleaned objects take their sources' place in one step; what else a source has stays where it is, one that nobody needs
+/// any more is deleted, and the newest snapshot is where the new object has it.
+#[test]
+fn cleaned_objects_take_their_sources_place() {
+    let mut cleaning = cleaning(&[]);
+    let mixed = cleaning.put(&[(0, 0, 10), (1, 0, 3)]);
+    let own = cleaning.put(&[(0, 10, 20)]);
+    let lease = cleaning.lease().unwrap();
+    let request = cleaning.replacing(lease.lease, (0, 20), &[mixed, own], true);
+    let cleaned = request.objects[0].object;
+    let version = cleaning.commit(&request).unwrap();
+    assert_eq!(cleaning.found(0), [(cleaned, 0, 20)]);
+    assert_eq!(cleaning.found(1), [(mixed, 0, 3)]);
+    assert_eq!(
+        (cleaning.snapshot(0), cleaning.snapshot(1)),
+        (Some(cleaned), Some(mixed))
+    );
+    assert_eq!(
+        cleaning.commit(&request),
+        Ok(version),
+        "a repeat answers as the first did"
+    );
+    cleaning.release(lease.lease, true);
+    cleaning.machine.chores();
+    assert_eq!(cleaning.machine.object_life(own), Some(ObjectLife::Marked));
+    assert_eq!(cleaning.machine.object_life(mixed), Some(ObjectLife::Committed));
+    assert_eq!(cleaning.machine.state, cleaning.machine.rebuilt());
+    assert_eq!(cleaning.due(), Some((1, 0, 3, 0)), "the other stream is dirty still");
+}
+
+/// A newest snapshot that the cleaned object doesn't have stays where it is, and keeps its object.
+#[test]
+fn the_newest_snapshot_is_never_lost() {
+    let mut cleaning = cleaning(&[]);
+    let first = cleaning.put(&[(0, 0, 10)]);
+    let last = cleaning.put(&[(0, 10, 20)]);
+    let lease = cleaning.lease().unwrap().lease;
+    let request = cleaning.replacing(lease, (0, 20), &[first, last], false);
+    cleaning.commit(&request).unwrap();
+    cleaning.machine.chores();
+    assert_eq!(cleaning.snapshot(0), Some(last));
+    assert_eq!(cleaning.machine.object_life(last), Some(ObjectLife::Committed));
+    assert_eq!(cleaning.machine.object_life(first), Some(ObjectLife::Marked));
+    assert_eq!(cleaning.machine.state, cleaning.machine.rebuilt());
+}
+
+/// A range may end within its last source, which keeps the rest; that is dirty.
+#[test]
+fn a_source_keeps_what_lies_behind_the_range() {
+    let mut cleaning = cleaning(&[]);
+    let first = cleaning.put(&[(0, 0, 10)]);
+    let second = cleaning.put(&[(0, 10, 20)]);
+    let lease = cleaning.lease().unwrap().lease;
+    let request = cleaning.replacing(lease, (0, 15), &[first, second], false);
+    let cleaned = request.objects[0].object;
+    cleaning.commit(&request).unwrap();
+    assert_eq!(cleaning.found(0), [(cleaned, 0, 15), (second, 15, 20)]);
+    assert_eq!(cleaning.snapshot(0), Some(second));
+    assert_eq!(cleaning.machine.state, cleaning.machine.rebuilt());
+    let uploads = objects::uploads(&cleaning.machine.state, &[StreamId(0), StreamId(1)]);
+    assert_eq!((uploads[0].cleaned, uploads[1].cleaned), (Offset(15), Offset(0)));
+    cleaning.release(lease, true);
+    assert_eq!(cleaning.due(), Some((0, 0, 20, 15)));
+}
+
+/// Each refusal of a cleaning's commit, and that it changes nothing.
+#[test]
+fn cleanings_are_checked() {
+    let mut cleaning = cleaning(&[]);
+    let first = cleaning.put(&[(0, 0, 10)]);
+    let second = cleaning.put(&[(0, 10, 20)]);
+    let lease = cleaning.lease().unwrap().lease;
+    let good = cleaning.replacing(lease, (0, 20), &[first, second], true);
+    let from = |range: (i64, i64), objects: &[ObjectId]| CommitObjects {
+        source: CommitSource::Objects {
+            stream: StreamId(0),
+            range: OffsetRange::new(Offset(range.0), Offset(range.1)),
+            objects: objects.to_vec(),
+        },
+        ..good.clone()
+    };
+    let with = |change: fn(&mut CommittedObject)| {
+        let mut request = good.clone();
+        change(&mut request.objects[0]);
+        request
+    };
+    let replaced = |object| Some(Error::ObjectReplaced { object });
+    let expired = ObjectId(99);
+    let cases = [
+        (
+            "another task's lease",
+            CommitObjects {
+                lease: cleaning.upload,
+                ..good.clone()
+            },
+            Some(Error::LeaseFenced {
+                task: cleaning.upload.task,
+            }),
+        ),
+        (
+            "an object that nobody prepared",
+            with(|object| object.object = ObjectId(99)),
+            Some(Error::ObjectExpired { object: expired }),
+        ),
+        (
+            "an order that isn't there",
+            from((0, 20), &[second, first]),
+            replaced(second),
+        ),
+        ("a source too few", from((0, 20), &[first]), replaced(first)),
+        (
+            "a source too many",
+            from((0, 20), &[first, second, first]),
+            replaced(first),
+        ),
+        ("a range beyond what was leased", from((0, 21), &[first, second]), None),
+        ("a hole", with(|object| object.streams[0].range.start = Offset(1)), None),
+        (
+            "another stream",
+            with(|object| object.streams[0].stream = StreamId(1)),
+            None,
+        ),
+        (
+            "an end too early",
+            with(|object| object.streams[0].range.end = Offset(19)),
+            None,
+        ),
+    ];
+    for (case, request, expected) in cases {
+        let before = cleaning.machine.state.clone();
+        let refused = cleaning.commit(&request).unwrap_err();
+        match expected {
+            Some(expected) => assert_eq!(refused, expected, "{case}"),
+            None => assert!(matches!(refused, Error::Invalid(_)), "{case}: {refused}"),
+        }
+        assert_eq!(cleaning.machine.state, before, "{case}");
+    }
+    cleaning.commit(&good).unwrap();
+    let again = cleaning.replacing(lease, (0, 20), &[first, second], true);
+    assert_eq!(
+        cleaning.commit(&again),
+        Err(Error::ObjectReplaced { object: first }),
+        "OBJECT_REPLACED"
+    );
+}
+
+/// Rule 30: what isn't stable isn't cleaned, nor anything behind it; what was uploaded later may say that it is.
+#[test]
+fn rule_30_nothing_at_or_above_the_last_stable_offset_is_due() {
+    let mut cleaning = cleaning(&[]);
+    cleaning.put(&[(0, 0, 10)]);
+    for (range, stable) in [((10, 20), 12), ((20, 30), 12)] {
+        let id = cleaning.machine.prepare(cleaning.compactor, cleaning.upload, 1)[0];
+        let mut unstable = object(id, &[(0, range.0, range.1)]);
+        unstable.streams[0].stable_end = Offset(stable);
+        cleaning.commit_upload(unstable);
+    }
+    assert_eq!(cleaning.due(), Some((0, 0, 10, 0)));
+    cleaning.put(&[(0, 30, 31)]);
+    assert_eq!(cleaning.due(), Some((0, 0, 31, 0)));
+}
+
+/// A topic that isn't compacted, one that isn't dirty enough, records that are too young: nothing is due. Old dirty records
+/// are due whatever the ratio is.
+#[test]
+fn settings_say_what_is_due() {
+    let due = |configs: &[(&str, &str)], ends: &[i64]| {
+        let mut cleaning = cleaning(configs);
+        let mut start = 0;
+        for end in ends {
+            cleaning.put(&[(0, start, *end)]);
+            start = *end;
+        }
+        cleaning.due().map(|due| due.2)
+    };
+    assert_eq!(due(&[], &[10]), Some(10));
+    assert_eq!(due(&[("cleanup.policy", "delete")], &[10]), None);
+    assert_eq!(due(&[("cleanup.policy", "delete, compact")], &[10]), Some(10));
+    assert_eq!(due(&[("min.cleanable.dirty.ratio", "1")], &[10]), None);
+    assert_eq!(
+        due(
+            &[("min.cleanable.dirty.ratio", "1"), ("max.compaction.lag.ms", "5000")],
+            &[10]
+        ),
+        Some(10)
+    );
+    // Slices have their ends as timestamps.
+    let lag = (WALL_MS - 15).to_string();
+    assert_eq!(due(&[("min.compaction.lag.ms", &lag)], &[10, 20, 30]), Some(10));
+    assert_eq!(due(&[("min.compaction.lag.ms", "1000000")], &[10]), None);
+
+    // Half of the bytes are clean then.
+    let mut cleaning = cleaning(&[("min.cleanable.dirty.ratio", "0.5")]);
+    let first = cleaning.put(&[(0, 0, 10)]);
+    let lease = cleaning.lease().unwrap().lease;
+    let request = cleaning.replacing(lease, (0, 10), &[first], true);
+    cleaning.commit(&request).unwrap();
+    cleaning.release(lease, true);
+    cleaning.put(&[(0, 10, 20)]);
+    assert_eq!(cleaning.due(), None);
+    cleaning.put(&[(0, 20, 21)]);
+    assert_eq!(cleaning.due(), Some((0, 0, 21, 10)));
+}
+
+/// A stream has one cleaning at a time; one that failed waits, one whose holder is gone is given to another under a new
+/// epoch, and one of a deleted topic is forgotten.
+#[test]
+fn a_cleaning_has_one_holder() {
+    let mut cleaning = cleaning(&[]);
+    let first = cleaning.put(&[(0, 0, 10)]);
+    let lost = cleaning.lease().unwrap().lease;
+    assert_eq!(cleaning.lease(), None);
+    let request = cleaning.replacing(lost, (0, 10), &[first], true);
+    cleaning.compactor = cleaning.machine.register(201, Tier::Compactor, 2);
+    let lease = cleaning.lease().unwrap().lease;
+    assert_eq!((lease.task, lease.epoch), (lost.task, lost.epoch.next()));
+    assert_eq!(cleaning.commit(&request), Err(Error::LeaseFenced { task: lost.task }));
+    cleaning.machine.chores();
+    assert_eq!(
+        cleaning.machine.object_life(request.objects[0].object),
+        Some(ObjectLife::Expired)
+    );
+
+    cleaning.release(lease, false);
+    assert_eq!(cleaning.lease(), None, "it failed a moment ago");
+    cleaning.machine.pass(LEASE);
+    assert!(cleaning.lease().is_some());
+
+    let frontend = cleaning.machine.register(1, Tier::Frontend, 2);
+    let topic = cleaning.machine.state.index().topic("a").unwrap();
+    cleaning
+        .machine
+        .run(|tx| catalog::delete_topic(tx, frontend, topic))
+        .unwrap();
+    cleaning.machine.chores();
+    assert_eq!(cleaning.machine.state.index().cleanings().count(), 0);
+}
+
+/// Uploads, cleanings in parts, cleanings that fail, holders that are gone, deletions and restarts of the controller, in
+/// any order: streams stay whole, with a snapshot at their ends, and a state read from the store is the same.
+#[test]
+fn cleanings_in_any_order_leave_streams_whole() {
+    let random = tailwater_runtime::Random::seeded(5);
+    let below = |end: u64| random.u64() % end;
+    let mut cleaning = cleaning(&[]);
+    let (mut ends, mut leases, mut cleaned) = ([0i64; 2], Vec::new(), 0);
+    for _ in 0..3000 {
+        match below(8) {
+            0 | 1 => {
+                let mut slices = Vec::new();
+                for (stream, end) in ends.iter_mut().enumerate().filter(|_| below(3) > 0) {
+                    let start = *end;
+                    *end += 1 + below(9) as i64;
+                    slices.push((stream as u64, start, *end));
+                }
+                cleaning.put(&slices);
+            }
+            2 => leases.extend(cleaning.lease().map(|lease| lease.lease)),
+            3..=5 => {
+                cleaned += usize::from(
+                    leases
+                        .last()
+                        .is_some_and(|lease| clean_some(&mut cleaning, *lease, below(6))),
+                )
+            }
+            6 => {
+                if let Some(lease) = leases.pop() {
+                    let compactor = cleaning.compactor;
+                    drop(
+                        cleaning
+                            .machine
+                            .run(|tx| tasks::release(tx, compactor, lease, below(2) > 0)),
+                    );
+                }
+            }
+            _ => {
+                let waits = [SECOND, LEASE * 4];
+                cleaning.machine.pass(waits[below(2) as usize]);
+                cleaning.machine.chores();
+                cleaning.machine.lease(cleaning.compactor, TaskKind::Delete);
+            }
+        }
+        super::history::check_state(&cleaning.machine);
+        for (stream, end) in ends.iter().enumerate() {
+            let uploads = objects::uploads(&cleaning.machine.state, &[StreamId(stream as u64)]);
+            assert_eq!(uploads[0].uploaded, Offset(*end));
+            let snapshot = uploads[0].snapshot.as_ref().map(|at| i64::from(at.crc));
+            assert_eq!(snapshot, (*end > 0).then_some(*end), "exact at the end");
+        }
+    }
+    assert!(cleaned > 50, "{cleaned}");
+}
+
+/// Commits one object in the place of the next few, up to somewhere in the last; answers whether it was taken.
+fn clean_some(cleaning: &mut Cleaning, lease: LeaseRef, draw: u64) -> bool {
+    let state = &cleaning.machine.state;
+    let Some(record) = state.cleaning(lease.task).map(|record| **record) else {
+        return false;
+    };
+    let start = record.range.start;
+    let found = objects::find(state, record.stream, start, 1 + draw as usize)
+        .unwrap()
+        .objects;
+    let Some(last) = found.last() else { return false };
+    let end = last.range.end.min(record.range.end).advance(-((draw % 2) as i64));
+    if last.range.start >= end {
+        return false;
+    }
+    let compactor = cleaning.compactor;
+    let request = PrepareObjects { lease, count: 1 };
+    let Ok(prepared) = cleaning.machine.run(|tx| objects::prepare(tx, compactor, &request)) else {
+        return false;
+    };
+    let request = CommitObjects {
+        lease,
+        source: CommitSource::Objects {
+            stream: record.stream,
+            range: OffsetRange::new(start, end),
+            objects: found.iter().map(|slice| slice.object).collect(),
+        },
+        objects: vec![object(prepared[0].object, &[(record.stream.0, start.0, end.0)])],
+        abandoned: Vec::new(),
+    };
+    cleaning.commit(&request).is_ok()
+}
