@@ -26,6 +26,12 @@ pub struct Config {
     pub state_cache_bytes: ByteSize,
     /// How many journals one compactor takes at the same time.
     pub max_journals: usize,
+    /// How many streams one compactor cleans (key compaction) at the same time; 0: none.
+    pub max_cleanings: usize,
+    /// How much each of them may hold of keys: 16 bytes of hash and an offset a key. One with more keys takes several passes.
+    pub clean_keys_bytes: ByteSize,
+    /// How large an object gets that a cleaning writes, about; so much is held in memory.
+    pub clean_object_bytes: ByteSize,
     /// How often the WAL is asked about a journal that has something to upload, ...
     pub poll_interval: Millis,
     /// ... and about one that has nothing.
@@ -49,6 +55,9 @@ impl Default for Config {
             memory_bytes: ByteSize::mib(256),
             state_cache_bytes: ByteSize::mib(32),
             max_journals: 64,
+            max_cleanings: 1,
+            clean_keys_bytes: ByteSize::mib(64),
+            clean_object_bytes: ByteSize::mib(32),
             poll_interval: Millis(200),
             idle_poll_interval: Millis::seconds(1),
             producer_expiration: Millis::seconds(86_400),
@@ -66,6 +75,7 @@ impl Config {
             ("trigger_bytes", self.trigger_bytes.0),
             ("batch_bytes", self.batch_bytes.0),
             ("memory_bytes", self.memory_bytes.0),
+            ("clean_object_bytes", self.clean_object_bytes.0),
             ("max_journals", self.max_journals as u64),
             ("poll_interval", self.poll_interval.0),
             ("idle_poll_interval", self.idle_poll_interval.0),
@@ -73,6 +83,11 @@ impl Config {
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} must be more than 0"));
+        }
+        let least = ByteSize::mib(1);
+        if self.clean_keys_bytes < least {
+            let found = self.clean_keys_bytes;
+            return Err(format!("clean_keys_bytes must be at least {least}, not {found}"));
         }
         if !(1..=100).contains(&self.trigger_device_percent) {
             let percent = self.trigger_device_percent;
@@ -106,6 +121,8 @@ mod tests {
         };
         refused(|config| config.trigger_bytes = ByteSize(0), "trigger_bytes");
         refused(|config| config.max_journals = 0, "max_journals");
+        refused(|config| config.clean_keys_bytes = ByteSize(1 << 19), "clean_keys_bytes");
+        refused(|config| config.clean_object_bytes = ByteSize(0), "clean_object_bytes");
         refused(|config| config.poll_interval = Millis(0), "poll_interval");
         refused(|config| config.trigger_device_percent = 0, "trigger_device_percent");
         refused(|config| config.trigger_device_percent = 101, "trigger_device_percent");

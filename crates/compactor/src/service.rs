@@ -10,6 +10,7 @@ use tailwater_store::ObjectStorage;
 use tailwater_types::NodeId;
 use tokio::sync::Semaphore;
 
+use crate::clean::{self, Cleanings};
 use crate::gc::Deletes;
 use crate::session::Session;
 use crate::upload::{self, Uploads};
@@ -49,8 +50,9 @@ pub async fn start(
         shutdown_deadline: config.shutdown_grace.as_duration() + RELEASE_GRACE,
     };
     let heartbeat_interval = config.heartbeat_interval.as_duration();
-    let max_journals = config.max_journals;
+    let (max_journals, max_cleanings) = (config.max_journals, config.max_cleanings);
     let deletes = Deletes::new(session.clone(), storage.clone());
+    let cleanings = Arc::new(Cleanings::new(config.clone(), session.clone(), storage.clone()));
     let uploads = Arc::new(Uploads::new(config, session.clone(), wals, storage));
     let heartbeat = async move { session.keep_alive(heartbeat_interval).await };
     tasks.spawn("heartbeat", Policy::FATAL_ABORT, heartbeat);
@@ -60,6 +62,10 @@ pub async fn start(
         Policy::FATAL_ABORT,
         lease_uploads(uploads, max_journals),
     );
+    if max_cleanings > 0 {
+        let cleaning = lease_cleanings(cleanings, max_cleanings);
+        tasks.spawn("lease-cleanings", Policy::FATAL_ABORT, cleaning);
+    }
     Ok(compactor)
 }
 
@@ -88,6 +94,22 @@ async fn lease_uploads(uploads: Arc<Uploads>, max_journals: usize) {
         let tasks = &uploads.session().runtime().tasks;
         tasks.spawn(&name, Policy::LOGGED_DRAIN, async move {
             upload.await;
+            drop(slot);
+        });
+    }
+}
+
+/// Takes one stream after the other, and cleans each in a task of its own.
+async fn lease_cleanings(cleanings: Arc<Cleanings>, max_cleanings: usize) {
+    let slots = Arc::new(Semaphore::new(max_cleanings));
+    loop {
+        let slot = slots.clone().acquire_owned().await.expect("it is never closed");
+        let lease = lease::next(cleanings.session(), TaskKind::Clean).await;
+        let name = format!("clean-{}", lease.lease.task);
+        let cleaning = clean::run(cleanings.clone(), lease);
+        let tasks = &cleanings.session().runtime().tasks;
+        tasks.spawn(&name, Policy::LOGGED_DRAIN, async move {
+            cleaning.await;
             drop(slot);
         });
     }

@@ -24,6 +24,7 @@ mod trigger;
 
 pub(crate) use journal::run;
 pub(crate) use shared::Uploads;
+pub(crate) use states::States;
 
 #[cfg(test)]
 mod tests;

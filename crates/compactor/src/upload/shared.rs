@@ -8,14 +8,14 @@ use tailwater_rpc::controller::{
     CommittedObject, CommittedStream, Controller, LeaseRef, PrepareObjects, PreparedObject, SnapshotAt,
 };
 use tailwater_rpc::wal::WalDirectory;
-use tailwater_runtime::{BytePermit, ByteSemaphore, Clock, Policy};
-use tailwater_store::{ObjectStorage, StoreError};
+use tailwater_runtime::{BytePermit, ByteSemaphore, Clock};
+use tailwater_store::ObjectStorage;
 use tailwater_types::{ObjectId, StreamId};
-use tokio::sync::oneshot;
 
 use super::metrics::UploadMetrics;
 use super::plan::{self, PlannedObject, StreamPart};
 use super::states::States;
+use crate::put::put;
 use crate::session::Session;
 use crate::{Config, Error};
 
@@ -99,13 +99,20 @@ impl Uploads {
             let text = format!("{} objects were prepared, not {count}", prepared.len());
             return Err(failed(tailwater_rpc::Error::Internal(text).into()));
         }
-        let (permit, mut put, mut puts) = (Arc::new(permit), Put::default(), Vec::new());
+        let (permit, mut all, mut puts) = (Arc::new(permit), Put::default(), Vec::new());
         for (prepared, streams) in prepared.iter().zip(groups) {
             let mut object = plan::encode(streams);
-            put.objects.push(describe(prepared, &object));
-            put.states
+            all.objects.push(describe(prepared, &object));
+            all.states
                 .extend(object.streams.drain(..).map(|part| (part.stream, part.state)));
-            puts.push(self.put_one(prepared.key.clone(), object, permit.clone()));
+            let chunks = object.encoded.chunks;
+            puts.push(put(
+                &self.session,
+                &self.storage,
+                prepared.key.clone(),
+                chunks,
+                permit.clone(),
+            ));
         }
         drop(permit);
         // All of them, also behind a failure: what was begun is no longer running when this is tried again.
@@ -114,24 +121,7 @@ impl Uploads {
                 error,
                 prepared: prepared.iter().map(|prepared| prepared.object).collect(),
             }),
-            None => Ok(put),
-        }
-    }
-
-    /// In a task of its own: a put must not be dropped half-way when the lease is lost.
-    async fn put_one(&self, key: String, object: PlannedObject, permit: Arc<BytePermit>) -> Result<(), Error> {
-        let (sender, receiver) = oneshot::channel::<Result<(), StoreError>>();
-        let storage = self.storage.clone();
-        let put = async move {
-            let put = storage.put(&key, object.encoded.chunks).await;
-            drop(permit);
-            // Nobody may be waiting for it any more: then the object expires.
-            drop(sender.send(put));
-        };
-        self.session.runtime().tasks.spawn("put", Policy::LOGGED_DRAIN, put);
-        match receiver.await {
-            Ok(put) => Ok(put?),
-            Err(_) => Err(tailwater_rpc::Error::Shutdown.into()),
+            None => Ok(all),
         }
     }
 }

@@ -1,0 +1,121 @@
+//! Key compaction: rewriting what objects have of a stream, so that each key's newest value stays.
+//!
+//! One pass a lease ([`pass`]): the dirty part's keys are read into bounded memory ([`keys`]); then the stream is rewritten
+//! from its start, a group of objects after the other, without what is superseded ([`filter`], [`transactions`]), and each
+//! group is committed in the place of its sources.
+//!
+//! What holds:
+//! - Offsets never change, nor does anything at or above the last stable offset, nor what isn't uploaded.
+//! - Each commit alone leaves a stream whose reader builds the same table: what a record is left out for lies behind it, in
+//!   the same group or in one that is committed later. So a pass may end anywhere, by a crash too, and loses nothing but its
+//!   work. What was put and isn't committed expires at the controller.
+//! - Memory is bounded by `clean_keys_bytes`, `clean_object_bytes` and one block with its records decompressed; a pass whose
+//!   keys don't fit ends earlier, and the next one goes on there.
+
+mod filter;
+mod keys;
+mod metrics;
+mod pass;
+mod read;
+mod transactions;
+
+use std::sync::Arc;
+
+use tailwater_rpc::controller::{Lease, Work};
+use tailwater_runtime::ZstdPool;
+use tailwater_store::ObjectStorage;
+use tailwater_types::Kind;
+
+use crate::session::Session;
+use crate::upload::States;
+use crate::{Config, Error, lease};
+use metrics::CleanMetrics;
+use pass::Pass;
+
+pub(crate) struct Cleanings {
+    config: Config,
+    session: Session,
+    storage: Arc<dyn ObjectStorage>,
+    states: States,
+    zstd: Arc<ZstdPool>,
+    metrics: CleanMetrics,
+}
+
+impl Cleanings {
+    pub fn new(config: Config, session: Session, storage: Arc<dyn ObjectStorage>) -> Self {
+        let metrics = &session.runtime().metrics;
+        Self {
+            // A pass is long, and the next one of the same stream far away: nothing is worth being kept.
+            states: States::new(storage.clone(), 0),
+            zstd: Arc::new(ZstdPool::new(config.max_cleanings.max(1), 1, metrics)),
+            metrics: CleanMetrics::new(metrics),
+            config,
+            session,
+            storage,
+        }
+    }
+
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+}
+
+/// Carries out one cleaning, and gives its lease back. A stop ends it where it stands.
+pub(crate) async fn run(cleanings: Arc<Cleanings>, lease: Lease) {
+    let (session, held) = (&cleanings.session, lease.lease);
+    let stop = session.runtime().tasks.token();
+    let Work::Clean {
+        stream,
+        range,
+        first_dirty,
+        delete_retention,
+    } = lease.work
+    else {
+        tracing::error!(task = %held.task, "a cleaning's task is another one");
+        return;
+    };
+    let clean = |_work| async {
+        let mut pass = Pass::begin(&cleanings, held, stream, range, first_dirty, delete_retention).await?;
+        pass.run().await
+    };
+    let cleaned = tokio::select! {
+        biased;
+        cleaned = lease::hold(session, lease, clean) => cleaned,
+        () = stop.cancelled() => Some(Err(tailwater_rpc::Error::Shutdown.into())),
+    };
+    let (result, done) = match cleaned {
+        None => ("lost", None),
+        Some(Ok(pass)) => {
+            let (read, written) = (pass.read_bytes, pass.written_bytes);
+            tracing::debug!(%stream, range = %pass.range, keys = pass.keys, read, written, "stream cleaned");
+            ("done", Some(true))
+        }
+        Some(Err(error)) => {
+            report(&cleanings, stream, &error);
+            let lost = error.is_lease_lost();
+            (if lost { "lost" } else { "failed" }, (!lost).then_some(false))
+        }
+    };
+    cleanings.metrics.passes.with_label_values(&[result]).inc();
+    if let Some(done) = done
+        && let Err(error) = lease::release(session, held, done).await
+    {
+        tracing::debug!(%error, done, "lease of a cleaning was not given back: it runs out");
+    }
+}
+
+fn report(cleanings: &Cleanings, stream: tailwater_types::StreamId, error: &Error) {
+    let is_stopping = cleanings.session.runtime().tasks.token().is_cancelled();
+    match error {
+        Error::TooManyKeys { .. } => tracing::error!(%stream, %error, "stream can't be cleaned"),
+        _ if error.kind() == Kind::Corrupt => tracing::error!(%stream, %error, "stream can't be cleaned"),
+        // Its topic was deleted, or somebody else was faster.
+        _ if is_stopping || matches!(error.kind(), Kind::NotFound | Kind::Fenced | Kind::Shutdown) => {
+            tracing::debug!(%stream, %error, "cleaning ended");
+        }
+        _ => tracing::warn!(%stream, %error, "cleaning failed, it will be tried again"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
