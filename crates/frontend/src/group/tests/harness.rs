@@ -41,7 +41,7 @@ pub struct Harness {
 #[derive(Clone, Debug)]
 pub enum Logged {
     /// Of a producer's transaction, or of none.
-    Record(Record, Option<i64>),
+    Record(Box<Record>, Option<i64>),
     End {
         producer_id: i64,
         is_commit: bool,
@@ -109,7 +109,7 @@ impl Harness {
         };
         for logged in self.history.iter().cloned() {
             match logged {
-                Logged::Record(record, producer_id) => next.shard.replay(record, producer_id, next.now),
+                Logged::Record(record, producer_id) => next.shard.replay(*record, producer_id, next.now),
                 Logged::End { producer_id, is_commit } => next.shard.end_transaction(producer_id, is_commit),
             }
         }
@@ -157,7 +157,7 @@ impl Harness {
                     None
                 }
             };
-            let logged = |record: &Record| Logged::Record(record.clone(), producer_id);
+            let logged = |record: &Record| Logged::Record(Box::new(record.clone()), producer_id);
             self.history.extend(write.records.iter().map(logged));
         }
         let effects = self.shard.written(write, result, self.now, &One(self.topic));
