@@ -178,7 +178,10 @@ pub fn heartbeat(draft: &mut Draft, request: &Heartbeat, around: &Around<'_>) ->
         .filter(|regex| !regex.is_empty() && wanted.regex != before.regex)
     {
         topics::compile(regex).map_err(|error| {
-            let what = format!("{regex} isn't a regular expression: {error}");
+            // Before its last line there is a picture.
+            let error = error.to_string();
+            let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            let what = format!("{regex} isn't a regular expression: {why}");
             (ErrorCode::InvalidRegularExpression, Some(what))
         })?;
     }
