@@ -1,5 +1,6 @@
 //! Several Kafka listeners, names that resolve later, and what happens at the limits of connections and open files.
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -219,6 +220,15 @@ fn limit_open_files(process: u32, limit: u64) -> u64 {
     before.rlim_cur
 }
 
+/// The number that a process' next open file gets.
+fn lowest_free_file(process: u32) -> u64 {
+    let used: HashSet<u64> = std::fs::read_dir(format!("/proc/{process}/fd"))
+        .unwrap()
+        .filter_map(|file| file.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    (0..).find(|number| !used.contains(number)).expect("few are used")
+}
+
 /// A server that has no file descriptor left doesn't spin and says so once in a while; those who are connected are served on,
 /// new clients are when others go, and all of them when there are descriptors again.
 #[test]
@@ -277,17 +287,13 @@ fn a_client_that_goes_makes_room_for_one_that_waits() {
     server.start();
     let mut admitted = Connection::open(server.kafka());
     assert!(is_served(&mut admitted));
-    let used = std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap();
-    let highest = used
-        .flatten()
-        .filter_map(|fd| fd.file_name().to_str()?.parse::<u64>().ok())
-        .max();
-    // Gaps below the highest are taken by these, until there is none.
-    let before = limit_open_files(server.id(), highest.unwrap() + 1);
+    // One more than there is now, whatever numbers the process was born with.
+    let before = limit_open_files(server.id(), lowest_free_file(server.id()) + 1);
     let mark = server.log().mark();
     let mut more: Vec<TcpStream> = Vec::new();
     let is_full = || server.log().since(mark).iter().any(|line| line.contains(CANT));
     while !is_full() {
+        assert!(more.len() < 100, "{:#?}", server.log().lines());
         more.push(TcpStream::connect(server.kafka()).unwrap());
         sleep(Duration::from_millis(50));
     }
