@@ -24,7 +24,14 @@ if (flag !== '--bootstrap' || !bootstrap) {
   console.error('usage: driver.js --bootstrap HOST:PORT')
   process.exit(2)
 }
-const kafka = new Kafka({ clientId: 'matrix', brokers: bootstrap.split(','), logLevel: logLevel.NOTHING, requestTimeout: 60_000 })
+const kafka = new Kafka({
+  clientId: 'matrix',
+  brokers: bootstrap.split(','),
+  logLevel: logLevel.NOTHING,
+  // Its second is over before the socket is looked at where a machine has much else to do.
+  connectionTimeout: 60_000,
+  requestTimeout: 60_000,
+})
 const say = line => process.stdout.write(`${line}\n`)
 
 const hash = bytes => crypto.createHash('sha256').update(bytes).digest('hex').slice(0, 16)
@@ -193,7 +200,10 @@ async function join(name, topic, groupId) {
     const committed = payload.topics.flatMap(({ partitions }) => partitions)
     say(`C ${name} ${committed.map(({ partition, offset }) => `${partition}:${offset}`).join(',')}`)
   })
-  consumer.on(consumer.events.CRASH, ({ payload }) => say(`E member ${name}: ${payload.error.stack.replace(/\s+/g, ' ')}`))
+  // kafkajs' way of trying again, for instance a join whose connection broke: it says that it will, and starts anew.
+  consumer.on(consumer.events.CRASH, ({ payload }) =>
+    say(`${payload.restart ? 'N' : 'E'} member ${name}: ${payload.error.stack.replace(/\s+/g, ' ')}`),
+  )
   await consumer.connect()
   await consumer.subscribe({ topics: [topic], fromBeginning: true })
   await consumer.run({
