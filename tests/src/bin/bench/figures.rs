@@ -11,11 +11,19 @@ pub enum Column {
     Standalone,
     Apart,
     Kafka,
-    Nisshi,
+    NisshiMemory,
+    NisshiSqlite,
 }
 
 impl Column {
-    const ALL: [Self; 5] = [Self::Machine, Self::Standalone, Self::Apart, Self::Kafka, Self::Nisshi];
+    const ALL: [Self; 6] = [
+        Self::Machine,
+        Self::Standalone,
+        Self::Apart,
+        Self::Kafka,
+        Self::NisshiMemory,
+        Self::NisshiSqlite,
+    ];
 
     fn title(self) -> &'static str {
         match self {
@@ -23,7 +31,8 @@ impl Column {
             Self::Standalone => "standalone",
             Self::Apart => "apart, R = 1",
             Self::Kafka => "Kafka 4.3.0",
-            Self::Nisshi => "Nisshi 0.8.1",
+            Self::NisshiMemory => "Nisshi 0.8.1, memory",
+            Self::NisshiSqlite => "Nisshi 0.8.1, sqlite",
         }
     }
 }

@@ -33,6 +33,8 @@ const TAIL_RECORDS: u64 = 40_000;
 const TAIL_REPEATS: u64 = 25;
 /// Of producers that wait every 100 records.
 const WAITED_FOR_RECORDS: u64 = 160_000;
+/// What Nisshi's sqlite takes at a tenth of the others' pace.
+const SQLITE_RECORDS: u64 = 200_000;
 /// Empty partitions, besides those of internal topics.
 const MANY_PARTITIONS: [i32; 2] = [1_000, 10_000];
 const BEGIN: &str = "<!-- figures of make bench: begin -->";
@@ -51,7 +53,7 @@ const TRANSACTED: &str = "16 producers, a transaction every 100 records";
 const IDLE_MEMORY: &str = "memory, idle";
 const PER_PARTITION: &str = "memory, each of 10000 empty partitions";
 
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 struct Arguments {
     /// The server to measure.
     #[arg(long)]
@@ -65,7 +67,7 @@ struct Arguments {
     /// Acknowledged records, one at a time.
     #[arg(long, default_value_t = 3_000)]
     rounds: usize,
-    /// Only these, as in `standalone,apart,kafka,failover`; all by default.
+    /// Only these, as in `standalone,apart,kafka,nisshi,failover`; all by default.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where to write the figures as JSON.
@@ -103,10 +105,15 @@ fn main() -> Result<()> {
         wal_only::apart(&arguments, &mut figures)?;
     }
     if wanted("kafka") {
-        peer(&arguments, "kafka", Column::Kafka, &mut figures)?;
+        peer(&arguments, "kafka", &[], Column::Kafka, &mut figures)?;
     }
     if wanted("nisshi") && Command::new("nisshi").arg("--version").output().is_ok() {
-        peer(&arguments, "nisshi", Column::Nisshi, &mut figures)?;
+        peer(&arguments, "nisshi", &["memory"], Column::NisshiMemory, &mut figures)?;
+        let fewer = Arguments {
+            records: arguments.records.min(SQLITE_RECORDS),
+            ..arguments.clone()
+        };
+        peer(&fewer, "nisshi", &["sqlite"], Column::NisshiSqlite, &mut figures)?;
     }
     if wanted("failover") {
         failovers(&arguments, &mut figures)?;
@@ -180,8 +187,14 @@ fn standalone(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-fn peer(arguments: &Arguments, name: &'static str, column: Column, figures: &mut Figures) -> Result<()> {
-    let subject = Subject::peer(name)?;
+fn peer(
+    arguments: &Arguments,
+    name: &'static str,
+    options: &[&str],
+    column: Column,
+    figures: &mut Figures,
+) -> Result<()> {
+    let subject = Subject::peer(name, options)?;
     if let Subject::Peer(peer) = &subject {
         figures.add(READY, column, peer.ready().as_secs_f64() * 1e3, "ms");
     }
@@ -204,7 +217,12 @@ fn measure(arguments: &Arguments, subject: Subject, column: Column, figures: &mu
     figures.add(&format!("{SYNC_LIBRDKAFKA}, p50"), column, sync.p50_us, "µs");
     figures.add(&format!("{SYNC_LIBRDKAFKA}, p99"), column, sync.p99_us, "µs");
 
-    for (what, name) in [("flush", FLUSHED), ("transact", TRANSACTED)] {
+    // Nisshi's sqlite would take minutes for each.
+    let waited_for = match column {
+        Column::NisshiMemory | Column::NisshiSqlite => &[][..],
+        _ => &[("flush", FLUSHED), ("transact", TRANSACTED)],
+    };
+    for &(what, name) in waited_for {
         let moved = run(arguments, &subject, &[what, "--topic", what], WAITED_FOR_RECORDS)?;
         figures.add(name, column, moved.bytes / moved.seconds / 1e6, "MB/s");
     }

@@ -50,17 +50,18 @@ impl Subject {
         (Self::Apart(Box::new(cluster)), begun.elapsed())
     }
 
-    /// `tests/reference/NAME`, which prints `ready: HOST:PORT pid N`.
+    /// `tests/reference/NAME start FOLDER OPTIONS`, which prints `ready: HOST:PORT pid N`.
     ///
     /// # Errors
     /// If it doesn't start.
-    pub fn peer(name: &'static str) -> Result<Self> {
+    pub fn peer(name: &'static str, options: &[&str]) -> Result<Self> {
         let script = repository().join("tests/reference").join(name);
         let folder = tempfile::tempdir()?;
         let begun = Instant::now();
         let output = Command::new(&script)
             .arg("start")
             .arg(folder.path().join("server"))
+            .args(options)
             .stdin(Stdio::null())
             .output()
             .with_context(|| script.display().to_string())?;
