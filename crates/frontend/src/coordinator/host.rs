@@ -35,6 +35,8 @@ pub(crate) struct Hosted<M: Machine> {
     pub new_machine: Box<NewMachine<M>>,
     /// Partitions that are coordinated here.
     pub coordinators: IntGauge,
+    /// Those of them that haven't read their log yet: their clients are told to wait.
+    pub loading: IntGauge,
 }
 
 /// The coordinators of one internal topic that this node is; clones share them.
@@ -245,7 +247,13 @@ impl<M: Machine> Host<M> {
         let machine = (self.inner.hosted.new_machine)(&partition);
         let name = format!("owner-{}", partition.index());
         let max_batch_bytes = topic.settings.max_message_bytes;
-        let (owner, handle) = Owner::new(machine, partition, max_batch_bytes, self.clock().clone());
+        let (owner, handle) = Owner::new(
+            machine,
+            partition,
+            max_batch_bytes,
+            self.inner.hosted.loading.clone(),
+            self.clock().clone(),
+        );
         self.inner.tasks.spawn(&name, Policy::LOGGED_ABORT, owner.run());
         handle
     }

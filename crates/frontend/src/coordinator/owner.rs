@@ -18,7 +18,8 @@ use futures::stream::{FuturesOrdered, FuturesUnordered};
 use tailwater_kafka::batch::{BatchBuilder, BatchHeader};
 use tailwater_kafka::{ErrorCode, batch};
 use tailwater_log::{Guard, Refusal};
-use tailwater_runtime::clock::Clock;
+use tailwater_runtime::clock::{Clock, Instant};
+use tailwater_runtime::telemetry::IntGauge;
 use tokio::sync::{mpsc, oneshot};
 
 use super::machine::{Form, InTransaction, KeyValue, Machine, Now, Turn, Waiter};
@@ -32,8 +33,11 @@ const MAX_QUEUED: usize = 1024;
 const MAX_BATCHES_IN_FLIGHT: usize = 16;
 /// Records of several requests share a batch up to here.
 const BATCH_BYTES: usize = 256 << 10;
-/// How long records wait for the WAL's credit (Kafka's `offsets.commit.timeout.ms`).
+/// How long the records of a turn wait for the WAL's credit (Kafka's `offsets.commit.timeout.ms`).
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A replay that takes longer is told: clients wait for it.
+const SLOW_LOAD: Duration = Duration::from_secs(1);
 
 /// What Kafka answers if records are too many for a batch; its clients take it for final.
 const TOO_LARGE: ErrorCode = ErrorCode::UnknownServerError;
@@ -67,6 +71,8 @@ pub(crate) struct Owner<M: Machine> {
     /// Nobody can ask any more.
     closed: bool,
     loaded: Arc<AtomicBool>,
+    /// Owners that haven't read their log yet.
+    loading: IntGauge,
     clock: Clock,
     next_waiter: u64,
     waiting: BTreeMap<Waiter, oneshot::Sender<M::Reply>>,
@@ -84,7 +90,13 @@ struct Committed<W> {
 struct Resigned;
 
 impl<M: Machine> Owner<M> {
-    pub fn new(machine: M, partition: Arc<Partition>, max_batch_bytes: usize, clock: Clock) -> (Self, OwnerHandle<M>) {
+    pub fn new(
+        machine: M,
+        partition: Arc<Partition>,
+        max_batch_bytes: usize,
+        loading: IntGauge,
+        clock: Clock,
+    ) -> (Self, OwnerHandle<M>) {
         let (sender, commands) = mpsc::channel(MAX_QUEUED);
         let loaded = Arc::new(AtomicBool::new(false));
         let handle = OwnerHandle {
@@ -99,6 +111,7 @@ impl<M: Machine> Owner<M> {
             commands,
             closed: false,
             loaded,
+            loading,
             clock,
             next_waiter: 0,
             waiting: BTreeMap::new(),
@@ -112,6 +125,8 @@ impl<M: Machine> Owner<M> {
     /// then learns it by the drop of its sender.
     pub async fn run(mut self) {
         let log = self.partition.clone();
+        let loading = Loading::begin(&self.loading);
+        let begun = self.clock.now();
         let _only = log.be_coordinator().await;
         let (topic, partition) = (log.topic_name(), log.index());
         if !replay(&self.partition, &mut self.machine, &self.clock).await {
@@ -119,7 +134,13 @@ impl<M: Machine> Owner<M> {
         }
         let turn = self.machine.loaded(self.now());
         self.loaded.store(true, Ordering::Release);
-        tracing::debug!(%topic, partition, "coordinator loaded");
+        drop(loading);
+        let (took, records) = (self.clock.now() - begun, log.log_end().0 - log.log_start().0);
+        if took > SLOW_LOAD {
+            tracing::info!(%topic, partition, records, ?took, "coordinator loaded, its clients have waited");
+        } else {
+            tracing::debug!(%topic, partition, records, ?took, "coordinator loaded");
+        }
         if self.carry_out(turn).await.is_ok() {
             while let Ok(true) = self.serve_once().await {}
         }
@@ -211,6 +232,8 @@ impl<M: Machine> Owner<M> {
     async fn write(&mut self, writes: Vec<M::Write>) -> Result<Turn<M>, Resigned> {
         let mut failed = Turn::default();
         let mut batch = Pending::default();
+        // One wait for the WAL a turn, however many batches it has: what waits behind it is alive.
+        let deadline = self.clock.now() + APPEND_TIMEOUT;
         for write in writes {
             let form = M::form(&write);
             let records = match self.encode(&write) {
@@ -223,24 +246,23 @@ impl<M: Machine> Owner<M> {
             let is_alone = form != Form::Plain;
             let is_full = batch.bytes() + size(&records) > BATCH_BYTES.min(self.max_batch_bytes);
             if !batch.writes.is_empty() && (is_alone || is_full) {
-                failed.append(self.append(std::mem::take(&mut batch)).await?);
+                failed.append(self.append(std::mem::take(&mut batch), deadline).await?);
             }
             match form {
                 Form::Plain => batch.push(write, &records, self.clock.wall_ms()),
                 Form::Transactional(producer) => {
                     let mut alone = Pending::in_transaction(producer);
                     alone.push(write, &records, self.clock.wall_ms());
-                    failed.append(self.append(alone).await?);
+                    failed.append(self.append(alone, deadline).await?);
                 }
                 Form::Marker(marker) => {
-                    let deadline = self.clock.now() + APPEND_TIMEOUT;
                     let appended = self.partition.write_marker(marker, deadline).await;
                     failed.append(self.await_commit(appended, vec![write])?);
                 }
             }
         }
         if !batch.writes.is_empty() {
-            failed.append(self.append(batch).await?);
+            failed.append(self.append(batch, deadline).await?);
         }
         Ok(failed)
     }
@@ -255,7 +277,7 @@ impl<M: Machine> Owner<M> {
         }
     }
 
-    async fn append(&mut self, batch: Pending<M::Write>) -> Result<Turn<M>, Resigned> {
+    async fn append(&mut self, batch: Pending<M::Write>, deadline: Instant) -> Result<Turn<M>, Resigned> {
         let Pending { builder, writes, guard } = batch;
         let bytes = builder.build();
         let header = BatchHeader::read(&bytes).expect("it was built just now");
@@ -266,7 +288,7 @@ impl<M: Machine> Owner<M> {
             batch: bytes,
             log_append_time: false,
             guard,
-            deadline: self.clock.now() + APPEND_TIMEOUT,
+            deadline,
         };
         let appended = self.partition.append(append).await;
         self.await_commit(appended, writes)
@@ -310,6 +332,22 @@ impl<M: Machine> Owner<M> {
             at: self.clock.now(),
             wall_ms: self.clock.wall_ms(),
         }
+    }
+}
+
+/// Counts an owner as loading, until it is dropped.
+struct Loading(IntGauge);
+
+impl Loading {
+    fn begin(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

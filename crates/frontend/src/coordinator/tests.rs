@@ -94,6 +94,10 @@ impl Machine for Scripted {
     }
 }
 
+fn gauge() -> IntGauge {
+    IntGauge::new("owners", "Owners").unwrap()
+}
+
 /// A queue that never gets empty doesn't keep timers from running out: sessions of silent members end under load too.
 #[tokio::test(start_paused = true)]
 async fn requests_that_never_cease_do_not_starve_timers() {
@@ -104,7 +108,13 @@ async fn requests_that_never_cease_do_not_starve_timers() {
         wake_at: None,
         requests: requests.clone(),
     };
-    let (owner, handle) = Owner::new(machine, partition, 1 << 20, fixture.runtime.clock.clone());
+    let (owner, handle) = Owner::new(
+        machine,
+        partition,
+        1 << 20,
+        gauge(),
+        fixture.runtime.clock.clone(),
+    );
     let (reply, _answer) = oneshot::channel();
     let first = Command {
         id: "busy".to_owned(),
@@ -138,7 +148,8 @@ async fn an_owner_that_fails_is_begun_again() {
             wake_at: None,
             requests: Arc::default(),
         }),
-        coordinators: IntGauge::new("owners", "Owners").unwrap(),
+        coordinators: gauge(),
+        loading: gauge(),
     };
     let tasks = fixture.runtime.tasks.child("host");
     let host = Host::new(

@@ -48,6 +48,7 @@ impl Groups {
         let hosted = Hosted {
             topic: new_topic(&config),
             coordinators: metrics.coordinators.clone(),
+            loading: metrics.loading.clone(),
             new_machine: Box::new(move |_| {
                 GroupMachine::new(Shard::new(limits.clone()), topics.clone(), metrics.clone())
             }),

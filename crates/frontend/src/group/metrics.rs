@@ -8,6 +8,7 @@ pub(super) struct GroupMetrics {
     pub groups: IntGauge,
     pub rebalances: IntCounter,
     pub coordinators: IntGauge,
+    pub loading: IntGauge,
 }
 
 impl GroupMetrics {
@@ -21,6 +22,10 @@ impl GroupMetrics {
             coordinators: metrics.gauge(
                 "tailwater_frontend_group_coordinators",
                 "Partitions of __consumer_offsets whose groups are coordinated here",
+            ),
+            loading: metrics.gauge(
+                "tailwater_frontend_group_coordinators_loading",
+                "Partitions of __consumer_offsets that are still being read, whose clients wait",
             ),
         }
     }

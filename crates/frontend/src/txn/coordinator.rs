@@ -66,6 +66,7 @@ impl Transactions {
         let hosted = Hosted {
             topic: new_topic(&config),
             coordinators: metrics.coordinators.clone(),
+            loading: metrics.loading.clone(),
             new_machine: {
                 let (outbox, view, clock, random) = (
                     Outbox::new(peers.clone(), runtime.tasks.child("markers")),

@@ -10,6 +10,7 @@ pub(super) struct TxnMetrics {
     pub aborted: IntCounter,
     pub marker_repeats: IntCounter,
     pub coordinators: IntGauge,
+    pub loading: IntGauge,
 }
 
 impl TxnMetrics {
@@ -34,6 +35,10 @@ impl TxnMetrics {
             coordinators: metrics.gauge(
                 "tailwater_frontend_transaction_coordinators",
                 "Partitions of __transaction_state whose transactional ids are coordinated here",
+            ),
+            loading: metrics.gauge(
+                "tailwater_frontend_transaction_coordinators_loading",
+                "Partitions of __transaction_state that are still being read, whose clients wait",
             ),
         }
     }

@@ -45,9 +45,10 @@ async fn no_session_ends_while_the_log_stands_still() {
         GroupMetrics::new(&fixture.runtime.metrics),
     );
     let (owner, handle) = Owner::new(
-        GroupMachine::new(Shard::new(limits()), View::new(NodeId(1)), metrics),
+        GroupMachine::new(Shard::new(limits()), View::new(NodeId(1)), metrics.clone()),
         partition.clone(),
         1 << 20,
+        metrics.loading.clone(),
         clock,
     );
     fixture
@@ -103,9 +104,10 @@ async fn a_coordinator_knows_what_its_predecessor_answers_for() {
             GroupMetrics::new(&fixture.runtime.metrics),
         );
         let (owner, handle) = Owner::new(
-            GroupMachine::new(Shard::new(limits()), View::new(NodeId(1)), metrics),
+            GroupMachine::new(Shard::new(limits()), View::new(NodeId(1)), metrics.clone()),
             partition.clone(),
             1 << 20,
+            metrics.loading.clone(),
             clock,
         );
         let tasks = &fixture.runtime.tasks;
