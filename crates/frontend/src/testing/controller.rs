@@ -53,6 +53,9 @@ struct Inner {
     /// Whether nobody is told how far streams are uploaded.
     hides_uploads: bool,
     next_id: u64,
+    /// No producer ids are to be had.
+    has_no_ids: bool,
+    asked_for_ids: u32,
 }
 
 struct FakeJournal {
@@ -135,6 +138,13 @@ impl FakeController {
     /// The controller doesn't hear from now on that a journal was opened, or hears it again.
     pub fn confirm_nothing(&self, nothing: bool) {
         self.inner.lock().confirms_nothing = nothing;
+    }
+
+    /// Producer ids are refused from now on, each time after a second, or given again. Answers how often they were asked for.
+    pub fn refuse_producer_ids(&self, refuses: bool) -> u32 {
+        let mut inner = self.inner.lock();
+        inner.has_no_ids = refuses;
+        inner.asked_for_ids
     }
 
     /// Gives up what a node has open.

@@ -168,6 +168,18 @@ impl Catalog for FakeController {
     }
 
     async fn allocate_producer_ids(&self, _: Caller) -> Result<ProducerIds> {
+        let refuses = {
+            let mut inner = self.inner.lock();
+            inner.asked_for_ids += 1;
+            inner.has_no_ids
+        };
+        if refuses {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            return Err(Error::Unavailable {
+                detail: "no ids".to_owned(),
+                outcome: Outcome::Unknown,
+            });
+        }
         let mut inner = self.inner.lock();
         inner.next_id += 1;
         Ok(ProducerIds {
