@@ -52,6 +52,30 @@ async fn a_new_registration_seals_the_old_journal() {
     );
 }
 
+/// A journal that nobody has confirmed ends at 0 although its member is down; it is sealed there before it is to be forgotten, as
+/// one that has it open demands.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unconfirmed_journal_is_sealed_before_it_is_forgotten() {
+    let cluster = Cluster::start().await;
+    cluster.wal(1, DeviceEpoch(0)).await;
+    let old = cluster.frontend(1).await;
+    cluster.topic(old, "a", 1).await;
+    let grant = cluster.controller.create_journal(old, true).await.unwrap();
+    assert!(grant.unconfirmed);
+    *cluster.wal.down.lock() = true;
+    let new = cluster.frontend(2).await;
+    let partition = cluster.partitions(new).await.remove(0);
+    let (stream, leader_epoch) = (partition.stream, partition.leader_epoch);
+    let request = vec![OpenStream { stream, leader_epoch }];
+    let opened = cluster.controller.open_streams(new, request).await.unwrap().remove(0);
+    assert_eq!(opened.unwrap().tails, [], "nothing is waited for");
+    *cluster.wal.down.lock() = false;
+    let trim = until(async || cluster.wal.trims.lock().first().cloned()).await;
+    assert_eq!((trim.journal, trim.to, trim.gone), (grant.journal, Lsn::ZERO, true));
+    let seals = cluster.wal.seals.lock().clone();
+    assert_eq!(seals.iter().map(|seal| seal.journal).collect::<Vec<_>>(), [grant.journal]);
+}
+
 /// A commit moves the trim LSN at the WAL node; the last one of a sealed journal makes it gone, there and here. A trim is sent
 /// again to a node, and by a controller, that has started anew.
 #[tokio::test(flavor = "multi_thread")]

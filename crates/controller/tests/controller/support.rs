@@ -19,7 +19,7 @@ pub const FRONTEND: NodeId = NodeId(1);
 pub const WAL: NodeId = NodeId(101);
 pub const COMPACTOR: NodeId = NodeId(201);
 
-/// What a WAL node was told, and what it answers.
+/// What a WAL node was told, and what it answers. As the real one it forgets no journal that it has open.
 #[derive(Default)]
 pub struct FakeWal {
     pub ends: Mutex<BTreeMap<JournalId, Lsn>>,
@@ -66,6 +66,11 @@ impl Wal for FakeWal {
 
     async fn trim(&self, request: TrimJournal) -> Result<()> {
         self.check()?;
+        let is_sealed = self.seals.lock().iter().any(|seal| seal.journal == request.journal);
+        if request.gone && !is_sealed {
+            let id = request.journal;
+            return Err(Error::Invalid(format!("journal {id} can't be gone: it isn't sealed")));
+        }
         self.trims.lock().push(request);
         Ok(())
     }
