@@ -58,6 +58,12 @@ fn run_matrix(server: &str, bootstrap: &str) {
     run("matrix.py", "clients", server, bootstrap, &["--records", records]);
 }
 
+/// The file of known differences.
+fn gaps() -> String {
+    let path = repository().join("tests/reference/gaps.txt");
+    path.to_str().expect("a path of text").to_owned()
+}
+
 fn run_tools(server: &str, bootstrap: &str, more: &[&str]) {
     run("tools.py", "tools", server, bootstrap, more);
 }
@@ -111,10 +117,24 @@ fn the_client_matrix_passes_against_kafka() {
 fn kafkas_tools_find_what_they_find_in_kafka() {
     let mut server = Server::new(CONFIG_OF_TOOLS);
     server.start();
-    let gaps = repository().join("tests/reference/gaps.txt");
-    let gaps = gaps.to_str().expect("a path of text");
-    run_tools("tailwater", &server.bootstrap(), &["--gaps", gaps]);
+    run_tools("tailwater", &server.bootstrap(), &["--gaps", &gaps()]);
     server.finish();
+}
+
+/// The same of a frontend, a WAL node, a controller and a compactor that are processes of their own. One frontend, since what is
+/// recorded is of one broker.
+#[test]
+fn kafkas_tools_find_it_apart_too() {
+    let settings = ["frontend.groups.initial_rebalance_delay=0ms", "frontend.topics.partitions=1"];
+    let cluster = Cluster::start(ClusterOptions {
+        settings: settings.map(str::to_owned).to_vec(),
+        frontends: 1,
+        wals: 1,
+        ..ClusterOptions::default()
+    });
+    let arguments = ["--gaps", &gaps()];
+    run_as("apart", "tools.py", "tools", "tailwater", cluster.bootstrap(), &arguments);
+    cluster.finish();
 }
 
 /// What is recorded of Kafka's tools is what they say of Kafka.
