@@ -59,7 +59,8 @@ check:
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; \
 	else echo "SKIPPED cargo deny: it is not installed (cargo install cargo-deny)" >&2; fi
 
-# What it costs and how fast it is, beside the machine's limits and Apache Kafka: docs/performance.md, target/bench.json.
+# What it costs and how fast it is, beside the machine's limits and Apache Kafka, and Nisshi if it is installed
+# (tests/reference/nisshi says how): docs/performance.md, target/bench.json.
 # BENCH="--only standalone,kafka --records 500000" measures less.
 bench: $(VENV)/.ready
 	cargo build --release --locked --package tailwater-node --package tailwater-tests
