@@ -166,12 +166,18 @@ async fn an_owner_that_fails_is_begun_again() {
             Ask::Panic => ErrorCode::NotCoordinator,
             _ => ErrorCode::None,
         };
-        let commands = loop {
-            match host.owner_of("x") {
-                Ok(commands) if !commands.is_closed() => break commands,
-                _ => tokio::time::sleep(Duration::from_millis(10)).await,
-            }
-        };
+        let commands = living_owner(&host).await;
         assert_eq!(ask(&commands, "x".to_owned(), request).await, expected);
     }
+}
+
+async fn living_owner(host: &Host<Scripted>) -> mpsc::Sender<Command<Scripted>> {
+    // A minute and a half: longer than it takes until owners that have failed are begun again.
+    for _ in 0..9000 {
+        match host.owner_of("x") {
+            Ok(commands) if !commands.is_closed() => return commands,
+            _ => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    panic!("nobody coordinates");
 }

@@ -108,6 +108,10 @@ fn learn(h: &mut Harness, seen: &mut Seen) {
     for waiter in waiters {
         let Some(reply) = h.reply(waiter) else { continue };
         let asked = seen.pending.remove(&waiter).unwrap();
+        // Where commits are apart from it, what is answered now rests on what is committed now.
+        if !h.commits_at_once {
+            check_yes(h, asked, &reply);
+        }
         match (asked, reply) {
             (Asked::Init, Reply::Producer(Ok(who))) => {
                 let again = seen.producers.last() == Some(&who);
