@@ -125,7 +125,10 @@ fn kafkas_tools_find_what_they_find_in_kafka() {
 /// recorded is of one broker.
 #[test]
 fn kafkas_tools_find_it_apart_too() {
-    let settings = ["frontend.groups.initial_rebalance_delay=0ms", "frontend.topics.partitions=1"];
+    let settings = [
+        "frontend.groups.initial_rebalance_delay=0ms",
+        "frontend.topics.partitions=1",
+    ];
     let cluster = Cluster::start(ClusterOptions {
         settings: settings.map(str::to_owned).to_vec(),
         frontends: 1,
@@ -133,7 +136,14 @@ fn kafkas_tools_find_it_apart_too() {
         ..ClusterOptions::default()
     });
     let arguments = ["--gaps", &gaps()];
-    run_as("apart", "tools.py", "tools", "tailwater", cluster.bootstrap(), &arguments);
+    run_as(
+        "apart",
+        "tools.py",
+        "tools",
+        "tailwater",
+        cluster.bootstrap(),
+        &arguments,
+    );
     cluster.finish();
 }
 

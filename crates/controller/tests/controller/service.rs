@@ -73,7 +73,10 @@ async fn an_unconfirmed_journal_is_sealed_before_it_is_forgotten() {
     let trim = until(async || cluster.wal.trims.lock().first().cloned()).await;
     assert_eq!((trim.journal, trim.to, trim.gone), (grant.journal, Lsn::ZERO, true));
     let seals = cluster.wal.seals.lock().clone();
-    assert_eq!(seals.iter().map(|seal| seal.journal).collect::<Vec<_>>(), [grant.journal]);
+    assert_eq!(
+        seals.iter().map(|seal| seal.journal).collect::<Vec<_>>(),
+        [grant.journal]
+    );
 }
 
 /// A commit moves the trim LSN at the WAL node; the last one of a sealed journal makes it gone, there and here. A trim is sent

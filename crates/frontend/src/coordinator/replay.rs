@@ -69,6 +69,10 @@ fn replay_batches<M: Machine>(batches: &[bytes::Bytes], machine: &mut M, clock: 
     for batch in batches.iter().cloned().flat_map(Batches::new) {
         let (header, bytes) = batch.map_err(|error| error.to_string())?;
         next = Some(header.end_offset());
+        if header.count == 0 {
+            // Compaction has taken what was in it, be it a marker.
+            continue;
+        }
         if header.is_control() {
             let marker = Marker::read(&bytes).map_err(|error| error.to_string())?;
             if let Some(marker) = marker {

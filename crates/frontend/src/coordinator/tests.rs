@@ -108,13 +108,7 @@ async fn requests_that_never_cease_do_not_starve_timers() {
         wake_at: None,
         requests: requests.clone(),
     };
-    let (owner, handle) = Owner::new(
-        machine,
-        partition,
-        1 << 20,
-        gauge(),
-        fixture.runtime.clock.clone(),
-    );
+    let (owner, handle) = Owner::new(machine, partition, 1 << 20, gauge(), fixture.runtime.clock.clone());
     let (reply, _answer) = oneshot::channel();
     let first = Command {
         id: "busy".to_owned(),

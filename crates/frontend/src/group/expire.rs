@@ -32,6 +32,8 @@ impl Group {
         let mut forgotten = self.expired_offsets(step);
         // A topic that isn't known here may be one that isn't known here yet, so it is looked for twice.
         forgotten.extend(gone.intersection(&self.of_gone_topics).cloned());
+        // Somebody is about to commit anew, maybe of the topic's successor.
+        forgotten.retain(|at| !self.pending.has(at));
         self.of_gone_topics = gone;
         if !forgotten.is_empty() {
             tracing::info!(group = %self.id, offsets = forgotten.len(), "offsets are forgotten");
@@ -83,8 +85,7 @@ impl Group {
                 partition: *partition,
             })
         });
-        // Somebody is about to commit anew.
-        found.filter(|at| !self.pending.has(at)).collect()
+        found.collect()
     }
 
     /// `None`: nothing expires now, whatever it says itself.

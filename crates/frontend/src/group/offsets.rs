@@ -31,8 +31,7 @@ impl Group {
 
     /// A commit that counts when its transaction is committed. It is no sign of life, and may come amid a rebalance.
     pub(super) fn commit_in_transaction(&mut self, commit: TransactionalCommit, waiter: Waiter, step: &mut Step<'_>) {
-        let of_consumer = self.check_consumer_commit(&commit.member, true, &commit.offsets);
-        if let Err(error) = of_consumer.unwrap_or_else(|| self.check_transactional_commit(&commit.member)) {
+        if let Err(error) = self.check_transactional_commit(&commit) {
             return step.reply(waiter, Reply::Commit(error));
         }
         if commit.offsets.is_empty() {
@@ -100,9 +99,19 @@ impl Group {
     }
 
     /// Producers before TxnOffsetCommit 3 don't say who consumes for them, and are believed.
-    fn check_transactional_commit(&self, member: &MemberRef) -> Result<(), ErrorCode> {
+    fn check_transactional_commit(&self, commit: &TransactionalCommit) -> Result<(), ErrorCode> {
+        let member = &commit.member;
         let is_named = member.generation >= 0 || !member.member_id.is_empty() || member.instance_id.is_some();
-        if !is_named || (member.generation < 0 && self.phase == Phase::Empty) {
+        if !is_named {
+            return Ok(());
+        }
+        match self.check_consumer_commit(member, true, &commit.offsets) {
+            // Kafka has one word for both kinds of groups here: producers take the other one for final.
+            Some(Err(ErrorCode::StaleMemberEpoch)) => return Err(ErrorCode::IllegalGeneration),
+            Some(other) => return other,
+            None => {}
+        }
+        if member.generation < 0 && self.phase == Phase::Empty {
             return Ok(());
         }
         self.check_member(&member.member_id, member.instance_id.as_deref())?;

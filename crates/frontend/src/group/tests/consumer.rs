@@ -114,6 +114,23 @@ fn a_group_and_its_offsets_survive_a_restart() {
     assert_eq!(listed(&mut h), [("consumer", "Empty", "consumer".to_owned())]);
 }
 
+/// Offsets in transactions need the member's epoch too, under classic groups' name for it; who names nobody is believed.
+#[test]
+fn transactional_commits_need_the_members_epoch() {
+    let mut h = Harness::new();
+    beat(&mut h, joins("a"));
+    let cases = [
+        (member("a", 1), ErrorCode::None),
+        (member("a", 2), ErrorCode::IllegalGeneration),
+        (member("x", 1), ErrorCode::UnknownMemberId),
+        (nobody(), ErrorCode::None),
+    ];
+    for (who, expected) in cases {
+        let waiter = h.commit_in_transaction(who.clone(), 7, 5);
+        assert_eq!(outcome(&mut h, waiter), expected, "{who:?}");
+    }
+}
+
 /// Each type is described by its own request only, and says so to the other.
 #[test]
 fn a_group_is_described_as_what_it_is() {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use tailwater_kafka::ErrorCode;
 use tailwater_kafka::batch::TransactionEnd::{self, Abort, Commit as Committed};
+use tailwater_kafka::{ErrorCode, Uuid};
+use tailwater_types::TopicId;
 
 use super::harness::*;
+use crate::coordinator::InTransaction;
 use crate::group::effects::*;
 
 const PRODUCER: i64 = 7;
@@ -297,4 +299,36 @@ fn pending_offsets_keep_what_they_are_about() {
     assert_eq!((h.committed(), h.shard.len()), (None, 0));
     let mut h = h.restart();
     assert_eq!((h.committed(), h.shard.len()), (None, 0));
+}
+
+/// A topic's successor may be committed to in a transaction: that outlasts what is left of its predecessor.
+#[test]
+fn pending_offsets_outlast_their_topics_predecessor() {
+    let of = |topic, offset| CommittedOffset {
+        topic_id: Some(TopicId(Uuid::from_u128(topic))),
+        ..committed(offset)
+    };
+    let mut h = Harness::new();
+    h.ask(Request::Commit(Commit {
+        member: nobody(),
+        offsets: vec![(at(0), of(1, 10))],
+        unknown_group: ErrorCode::None,
+        knows_epochs: true,
+    }));
+    h.topic = Some(TopicId(Uuid::from_u128(2)));
+    h.pass(limits().expiry_interval);
+    let pending = h.ask(Request::CommitInTransaction(TransactionalCommit {
+        member: nobody(),
+        producer: InTransaction {
+            producer_id: PRODUCER,
+            producer_epoch: 0,
+            guard: None,
+        },
+        offsets: vec![(at(0), of(2, 20))],
+    }));
+    assert_eq!(answer(&mut h, pending), ErrorCode::None);
+    h.pass(3 * limits().expiry_interval);
+    end(&mut h, PRODUCER, Committed);
+    assert_eq!(h.committed(), Some(20));
+    assert_eq!(h.restart().committed(), Some(20));
 }
