@@ -391,10 +391,14 @@ impl<W> Pending<W> {
     }
 }
 
-/// About the bytes that these records take in a batch: each has at most 21 more than its key and value.
+/// What a record has besides its key and its value, at most: three lengths and two deltas, varints of up to 5 bytes; attributes and
+/// the number of headers, a byte each.
+const MAX_RECORD_OVERHEAD: usize = 5 * 5 + 2;
+
+/// The most that these records take in a batch.
 fn size(records: &[KeyValue]) -> usize {
     records
         .iter()
-        .map(|(key, value)| key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + 21)
+        .map(|(key, value)| key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + MAX_RECORD_OVERHEAD)
         .sum()
 }

@@ -1,7 +1,7 @@
 //! What a group has committed.
 //!
 //! Owns: who may commit, as Apache Kafka 4.3 checks it, and what is read back. Does not own: whether topics exist
-//! (`wire.rs`), how long offsets are kept.
+//! (`wire_offsets.rs`), how long offsets are kept (`expire.rs`), when those of a transaction count (`pending.rs`).
 
 use tailwater_kafka::ErrorCode;
 

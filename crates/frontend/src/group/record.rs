@@ -1,6 +1,6 @@
 //! Groups and offsets as records of `__consumer_offsets`, in Kafka's own schemas.
 //!
-//! Owns: which field is which. Does not own: the schemas (`tailwater_kafka::messages`), batches and the log (`owner.rs`).
+//! Owns: which field is which. Does not own: the schemas (`tailwater_kafka::messages`), batches and the log (`crate::coordinator`).
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The groups of one partition of `__consumer_offsets`, as one pure state machine.
 //!
 //! Owns: which groups there are, what an unknown one answers, when which of them must be looked at, and the replay of
-//! the log. Does not own: the log, clocks, requests' ways here (`owner.rs`). Keeps invariant 10: a decision that is
+//! the log. Does not own: the log, clocks, requests' ways here (`crate::coordinator`). Keeps invariant 10: a decision that is
 //! recorded takes effect in [`Shard::written`], once its record is committed.
 //!
 //! An idle group costs one entry in a heap. Heartbeats only ever move deadlines back, so a group is looked at when the

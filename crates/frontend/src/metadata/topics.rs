@@ -33,7 +33,6 @@ pub(super) const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 #[derive(Clone)]
 pub(crate) struct AutoCreate {
     pub creator: TopicCreator,
-    /// The groups' topic, which is made in its own way.
     /// What the internal topics are made as.
     pub internal: Vec<NewTopic>,
 }
