@@ -39,11 +39,11 @@ test-long: clients
 
 # The client tests, Kafka's tools and our admin commands against Apache Kafka 4.3.0, which tests/reference/kafka starts: they are right about Kafka.
 test-reference: clients
-	cargo test --package tailwater-tests --locked --test clients --test admin --test transactions -- --ignored --nocapture --test-threads 1
+	cargo test --workspace --locked --test clients --test admin --test transactions -- --ignored --nocapture --test-threads 1
 
 # Writes docs/compatibility.md anew, out of a run of the client tests.
 compatibility: clients
-	-cargo test --package tailwater-tests --locked --test clients
+	-cargo test --workspace --locked --test clients
 	$(VENV)/bin/python tests/clients/compatibility.py update --server tailwater \
 		--clients target/compatibility/clients-tailwater.json --tools target/compatibility/tools-tailwater.json
 
@@ -55,7 +55,7 @@ check:
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked --quiet
-	cargo test --package tailwater-tests --locked --test tidy
+	cargo test --workspace --locked --test tidy
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; \
 	else echo "SKIPPED cargo deny: it is not installed (cargo install cargo-deny)" >&2; fi
 
