@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use tailwater_kafka::ErrorCode;
 use tailwater_tests::{Connection, batch};
 
+const LEADER_LIMIT: Duration = Duration::from_secs(30);
 /// Rounds that are not counted: caches and branch predictors learn from them.
 const WARM_UP: usize = 200;
 
@@ -42,6 +43,12 @@ pub fn acknowledged_records(server: SocketAddr, rounds: usize) -> Result<Percent
     let mut connection = Connection::open(server);
     ensure!(connection.create_topic("latency", 1, &[])? == ErrorCode::None);
     let record = batch(&[&[b'x'; 100]]);
+    // Somebody has to take the lead first.
+    let begun = Instant::now();
+    while connection.produce("latency", 0, record.clone())?.error_code == ErrorCode::NotLeaderOrFollower {
+        ensure!(begun.elapsed() < LEADER_LIMIT, "nobody leads the new topic here");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     Percentiles::of(rounds, || {
         let answer = connection.produce("latency", 0, record.clone())?;
         ensure!(answer.error_code == ErrorCode::None, "{answer:?}");
