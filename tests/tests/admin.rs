@@ -803,7 +803,7 @@ fn the_commands_work_against_apache_kafka() {
             .is_some_and(|assignment| !assignment.topic_partitions.is_empty())
     });
     let said = admin.run("groups describe modern").ok();
-    assert!(said.out.contains("members 1, lag 0, type Consumer"), "{said:?}");
+    assert!(said.out.contains("members 1, lag 0, type consumer"), "{said:?}");
     assert_eq!(said.row(&["one"])[4], "orders:0,1,2,3");
 
     let described = admin.json("cluster describe");
