@@ -26,6 +26,7 @@ TRANSACTION_MS = 60_000
 REQUEST_S = 60
 # Without any progress.
 LIMIT_S = 120
+COORDINATOR_COMES = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE)
 
 
 def consumer(bootstrap: str, **more) -> Consumer:
@@ -130,7 +131,13 @@ class Worker:
 def passed_on(reader: Consumer) -> int:
     """Of all partitions: the offsets that the group has committed."""
     places = [TopicPartition(SOURCE, partition) for partition in range(PARTITIONS)]
-    return sum(max(place.offset, 0) for place in reader.committed(places, REQUEST_S))
+    try:
+        return sum(max(place.offset, 0) for place in reader.committed(places, REQUEST_S))
+    except KafkaException as error:
+        # A broker that has just made the groups' topic has no coordinator yet, or one that is reading.
+        if error.args[0].code() in COORDINATOR_COMES:
+            return 0
+        raise
 
 
 def watch(bootstrap: str, records: int, kills: int, at_once: int) -> None:
