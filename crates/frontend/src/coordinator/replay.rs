@@ -64,7 +64,11 @@ pub(super) async fn replay<M: Machine>(partition: &Arc<Partition>, machine: &mut
 }
 
 /// Where it goes on behind these batches.
-fn replay_batches<M: Machine>(batches: &[bytes::Bytes], machine: &mut M, clock: &Clock) -> Result<Offset, String> {
+pub(super) fn replay_batches<M: Machine>(
+    batches: &[bytes::Bytes],
+    machine: &mut M,
+    clock: &Clock,
+) -> Result<Offset, String> {
     let mut next = None;
     for batch in batches.iter().cloned().flat_map(Batches::new) {
         let (header, bytes) = batch.map_err(|error| error.to_string())?;

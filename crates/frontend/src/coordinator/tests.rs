@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use tailwater_kafka::batch::{BatchBuilder, BatchHeader, HEADER_BYTES, Marker, TransactionEnd, empty};
 use tailwater_kafka::{CodecError, ErrorCode};
 use tailwater_rpc::controller::NewTopic;
 use tailwater_runtime::Policy;
@@ -11,6 +13,7 @@ use tailwater_runtime::clock::Instant;
 use tailwater_runtime::telemetry::IntGauge;
 use tokio::sync::{mpsc, oneshot};
 
+use super::replay::replay_batches;
 use super::{Command, Host, Hosted, KeyValue, Machine, Now, Owner, Turn, Waiter, ask};
 use crate::metadata::TopicCreator;
 use crate::testing::Fixture;
@@ -25,9 +28,21 @@ enum Ask {
     Panic,
 }
 
+#[derive(Default)]
 struct Scripted {
     wake_at: Option<Instant>,
     requests: Arc<AtomicUsize>,
+    replayed: Vec<Replayed>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Replayed {
+    /// A key, and the producer whose transaction it is of.
+    Record(Vec<u8>, Option<i64>),
+    End {
+        producer_id: i64,
+        is_commit: bool,
+    },
 }
 
 impl Machine for Scripted {
@@ -38,12 +53,17 @@ impl Machine for Scripted {
 
     fn replay(
         &mut self,
-        _key: &[u8],
+        key: &[u8],
         _value: Option<&[u8]>,
-        _producer_id: Option<i64>,
+        producer_id: Option<i64>,
         _now: Now,
     ) -> Result<(), CodecError> {
+        self.replayed.push(Replayed::Record(key.to_vec(), producer_id));
         Ok(())
+    }
+
+    fn replay_end(&mut self, producer_id: i64, is_commit: bool) {
+        self.replayed.push(Replayed::End { producer_id, is_commit });
     }
 
     fn loaded(&mut self, now: Now) -> Turn<Self> {
@@ -105,8 +125,8 @@ async fn requests_that_never_cease_do_not_starve_timers() {
     let partition = fixture.topic("log").await;
     let requests = Arc::new(AtomicUsize::new(0));
     let machine = Scripted {
-        wake_at: None,
         requests: requests.clone(),
+        ..Scripted::default()
     };
     let (owner, handle) = Owner::new(machine, partition, 1 << 20, gauge(), fixture.runtime.clock.clone());
     let (reply, _answer) = oneshot::channel();
@@ -138,10 +158,7 @@ async fn an_owner_that_fails_is_begun_again() {
             internal: true,
             validate_only: false,
         },
-        new_machine: Box::new(|_| Scripted {
-            wake_at: None,
-            requests: Arc::default(),
-        }),
+        new_machine: Box::new(|_| Scripted::default()),
         coordinators: gauge(),
         loading: gauge(),
     };
@@ -174,4 +191,43 @@ async fn living_owner(host: &Host<Scripted>) -> mpsc::Sender<Command<Scripted>> 
         }
     }
     panic!("nobody coordinates");
+}
+
+/// Compaction leaves batches without records, markers too: the coordinator passes over them and takes what is behind.
+#[tokio::test(start_paused = true)]
+async fn what_compaction_has_emptied_is_passed_over() {
+    let fixture = Fixture::start().await;
+    let record = |producer_id, key: &[u8]| {
+        let mut batch = BatchBuilder::new()
+            .producer(producer_id, 0, BatchHeader::NO_SEQUENCE)
+            .transactional();
+        batch.push(0, Some(key), Some(b"value"), &[]);
+        batch.build().freeze()
+    };
+    let marker = |producer_id, end| {
+        let marker = Marker {
+            end,
+            coordinator_epoch: 1,
+        };
+        marker.build(producer_id, 0, 0).freeze()
+    };
+    let emptied = |batch: Bytes| empty(&BatchHeader::read(&batch).unwrap()).freeze();
+    let log = [
+        emptied(record(7, b"superseded")),
+        emptied(marker(7, TransactionEnd::Abort)),
+        record(8, b"kept"),
+        marker(8, TransactionEnd::Commit),
+        emptied(marker(9, TransactionEnd::Commit)),
+    ];
+    let mut machine = Scripted::default();
+    replay_batches(&log, &mut machine, &fixture.runtime.clock).unwrap();
+    let end = Replayed::End {
+        producer_id: 8,
+        is_commit: true,
+    };
+    assert_eq!(machine.replayed, [Replayed::Record(b"kept".to_vec(), Some(8)), end]);
+
+    // What ends no transaction for want of its record, and isn't compaction's, is damage.
+    let broken = marker(8, TransactionEnd::Commit).slice(..HEADER_BYTES);
+    assert!(replay_batches(&[broken], &mut machine, &fixture.runtime.clock).is_err());
 }

@@ -1,8 +1,10 @@
 use tailwater_kafka::ErrorCode;
 use tailwater_kafka::batch::TransactionEnd;
 use tailwater_kafka::messages::{FetchPartition, FetchTopic, PartitionData};
+use tailwater_runtime::CancellationToken;
 use tailwater_runtime::config::ByteSize;
-use tailwater_types::{Lsn, NodeId, TopicId};
+use tailwater_store::{Fault, FaultyStorage, Operation};
+use tailwater_types::{Lsn, NodeId, Offset, TopicId};
 
 use super::*;
 use crate::config::Config;
@@ -500,4 +502,40 @@ async fn rule_7_a_waiting_fetch_is_woken_by_the_marker() {
     let (found, ()) = tokio::join!(fetch(&fixture, patient), produce);
     assert_eq!(bytes(&found[0]), 2 * one.len());
     assert_eq!(clock.now() - began, Duration::from_millis(200));
+}
+
+/// Rule 7: what was aborted among records that DeleteRecords takes while they are read, nobody knows any more: they
+/// aren't answered as if all of them counted.
+#[tokio::test(start_paused = true)]
+async fn rule_7_records_deleted_while_they_are_read_are_not_answered() {
+    let mut fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let topic = partition.topic();
+    commit_verified(&partition, transactional(7, 0, 0, &[b"a"])).await;
+    end(&partition, 7, 0, TransactionEnd::Abort).await;
+    commit(&partition, batch(&[b"plain"])).await;
+    let journal = fixture.journal();
+    fixture.upload(journal, Lsn(3), true).await;
+    let storage = Arc::new(FaultyStorage::new(fixture.storage.clone()));
+    fixture.storage = storage.clone();
+    fixture.restart().await;
+    let partition = fixture.opened(topic, 0).await;
+
+    let (begun, release) = (storage.begun().len(), CancellationToken::new());
+    for operation in [Operation::GetRange, Operation::GetTail] {
+        storage.inject(operation, 0, Fault::Held(release.clone()));
+    }
+    let deletes = async {
+        while storage.begun().len() == begun {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        partition.set_log_start(Offset(2));
+        release.cancel();
+    };
+    let (found, ()) = tokio::join!(fetch(&fixture, committed(topic, &[(0, 0)])), deletes);
+    assert_eq!(found[0].error_code, ErrorCode::OffsetOutOfRange);
+    assert_eq!(bytes(&found[0]), 0);
+    let found = fetch(&fixture, committed(topic, &[(0, 2)])).await.remove(0);
+    assert_eq!((found.error_code, aborted(&found)), (ErrorCode::None, Some(vec![])));
+    assert_eq!(bytes(&found), batch(&[b"plain"]).len());
 }
