@@ -11,6 +11,8 @@ mod varint;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use bytes::{Buf, Bytes};
 use tailwater_types::{LeaderEpoch, Offset};
 
@@ -31,8 +33,8 @@ pub struct Snapshot {
     pub end: Offset,
     /// Ascending by epoch and start.
     pub leader_epochs: Vec<EpochStart>,
-    /// Ascending by id.
-    pub producers: Vec<Producer>,
+    /// By id. A map, since new ones come in any order while the state lives.
+    pub producers: BTreeMap<i64, Producer>,
     /// Ascending by last offset.
     pub aborted: Vec<AbortedTransaction>,
 }
@@ -136,11 +138,8 @@ impl Snapshot {
         if !ascend || !inside {
             return Err(invalid(format!("starts of leader epochs below end {}", self.end)));
         }
-        if !self.producers.is_sorted_by(|a, b| a.id < b.id) {
-            return Err(invalid("producers out of order".to_owned()));
-        }
         self.producers
-            .iter()
+            .values()
             .try_for_each(|producer| self.check_producer(producer))?;
         let ascend = self.aborted.is_sorted_by(|a, b| a.last_offset < b.last_offset);
         let inside = self.aborted.iter().all(|aborted| {
@@ -192,6 +191,14 @@ impl Snapshot {
 
     fn contains(&self, offset: Offset) -> bool {
         offset >= Offset::ZERO && offset < self.end
+    }
+}
+
+/// What was read of producers, by id: they are written in that order.
+fn by_id(producers: Vec<Producer>) -> Result<BTreeMap<i64, Producer>, FormatError> {
+    match producers.is_sorted_by(|a, b| a.id < b.id) {
+        true => Ok(producers.into_iter().map(|producer| (producer.id, producer)).collect()),
+        false => Err(invalid("producers out of order".to_owned())),
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The rules are those of Apache Kafka 4.3's `ProducerStateManager` and `ProducerAppendInfo`.
 
+use std::collections::BTreeMap;
+
 use tailwater_format::snapshot::{PRODUCER_BATCHES, Producer, ProducerBatch};
 use tailwater_kafka::batch::{BatchHeader, Marker};
 use tailwater_types::Offset;
@@ -57,15 +59,15 @@ pub struct TransactionMarker {
     pub transaction_version: i8,
 }
 
-/// `producers` ascend by id. A producer that isn't remembered may begin with any sequence: its state can have expired.
-pub(crate) fn check(producers: &[Producer], batch: &BatchHeader) -> Decision {
+/// `producers` are by id. A producer that isn't remembered may begin with any sequence: its state can have expired.
+pub(crate) fn check(producers: &BTreeMap<i64, Producer>, batch: &BatchHeader) -> Decision {
     if !batch.is_idempotent() {
         return Decision::Append;
     }
     if batch.producer_epoch < 0 {
         return Decision::Refuse(no_epoch(batch.producer_id, batch.producer_epoch));
     }
-    let Some(producer) = find(producers, batch.producer_id) else {
+    let Some(producer) = producers.get(&batch.producer_id) else {
         return Decision::Append;
     };
     let decision = check_sequence(producer, batch);
@@ -86,17 +88,12 @@ fn no_epoch(producer_id: i64, found: i16) -> Refusal {
     }
 }
 
-pub(crate) fn find(producers: &[Producer], id: i64) -> Option<&Producer> {
-    let at = producers.binary_search_by_key(&id, |producer| producer.id);
-    at.ok().map(|at| &producers[at])
-}
-
 /// Decides on a marker. One that was written before, and is sent again because nobody heard of it, is taken again.
-pub(crate) fn check_marker(producers: &[Producer], sent: &TransactionMarker) -> Result<(), Refusal> {
+pub(crate) fn check_marker(producers: &BTreeMap<i64, Producer>, sent: &TransactionMarker) -> Result<(), Refusal> {
     if sent.producer_id < 0 || sent.producer_epoch < 0 {
         return Err(no_epoch(sent.producer_id, sent.producer_epoch));
     }
-    let Some(producer) = find(producers, sent.producer_id) else {
+    let Some(producer) = producers.get(&sent.producer_id) else {
         return Ok(());
     };
     let (current, found) = (producer.epoch, sent.producer_epoch);
@@ -164,7 +161,7 @@ fn check_sequence(producer: &Producer, batch: &BatchHeader) -> Decision {
 
 /// Remembers a batch, of a producer, that was appended at `base`. What the leader took is not judged again.
 pub(crate) fn apply<'a>(
-    producers: &'a mut Vec<Producer>,
+    producers: &'a mut BTreeMap<i64, Producer>,
     batch: &BatchHeader,
     base: Offset,
     now_ms: i64,
@@ -183,30 +180,19 @@ pub(crate) fn apply<'a>(
 }
 
 /// The producer's entry, made if there is none.
-fn entry(producers: &mut Vec<Producer>, id: i64, epoch: i16) -> &mut Producer {
-    let at = match producers.binary_search_by_key(&id, |producer| producer.id) {
-        Ok(at) => at,
-        Err(at) => {
-            let at = if producers.len() < MAX_PRODUCERS {
-                at
-            } else {
-                forget_oldest(producers);
-                producers.partition_point(|producer| producer.id < id)
-            };
-            let new = Producer {
-                id,
-                epoch,
-                coordinator_epoch: -1,
-                last_used_ms: 0,
-                last_offset: Offset(-1),
-                transaction_start: None,
-                batches: Vec::new(),
-            };
-            producers.insert(at, new);
-            at
-        }
-    };
-    &mut producers[at]
+fn entry(producers: &mut BTreeMap<i64, Producer>, id: i64, epoch: i16) -> &mut Producer {
+    if producers.len() >= MAX_PRODUCERS && !producers.contains_key(&id) {
+        forget_oldest(producers);
+    }
+    producers.entry(id).or_insert_with(|| Producer {
+        id,
+        epoch,
+        coordinator_epoch: -1,
+        last_used_ms: 0,
+        last_offset: Offset(-1),
+        transaction_start: None,
+        batches: Vec::new(),
+    })
 }
 
 fn remember(producer: &mut Producer, batch: &BatchHeader, base: Offset) {
@@ -227,20 +213,20 @@ fn remember(producer: &mut Producer, batch: &BatchHeader, base: Offset) {
 
 /// Drops the eighth whose last batch or marker lies furthest back: by offsets, so that everybody who applies this log
 /// forgets the same. Open transactions are at most half of them, and stay.
-fn forget_oldest(producers: &mut Vec<Producer>) {
+fn forget_oldest(producers: &mut BTreeMap<i64, Producer>) {
     let rank = |producer: &Producer| match producer.transaction_start {
         Some(_) => Offset(i64::MAX),
         None => producer.last_offset,
     };
-    let mut ranks: Vec<_> = producers.iter().map(rank).collect();
+    let mut ranks: Vec<_> = producers.values().map(rank).collect();
     let eighth = ranks.len() / 8;
     let (_, oldest_kept, _) = ranks.select_nth_unstable(eighth);
     let oldest_kept = *oldest_kept;
-    producers.retain(|producer| rank(producer) >= oldest_kept);
+    producers.retain(|_, producer| rank(producer) >= oldest_kept);
     // Only producers of an old snapshot, without any batch, can be equal: then the low ids, which are older, go.
     if producers.len() >= MAX_PRODUCERS {
         let mut left = eighth;
-        producers.retain(|producer| {
+        producers.retain(|_, producer| {
             let goes = left > 0 && producer.transaction_start.is_none();
             left -= usize::from(goes);
             !goes

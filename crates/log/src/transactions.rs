@@ -35,8 +35,8 @@ pub struct EndedTransaction {
 }
 
 /// Those that producers have open, by ascending start.
-pub(crate) fn open_in(producers: &[Producer]) -> Vec<OpenTransaction> {
-    let open = producers.iter().filter_map(|producer| {
+pub(crate) fn open_in<'a>(producers: impl Iterator<Item = &'a Producer>) -> Vec<OpenTransaction> {
+    let open = producers.filter_map(|producer| {
         Some(OpenTransaction {
             start: producer.transaction_start?,
             producer_id: producer.id,

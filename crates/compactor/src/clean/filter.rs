@@ -102,7 +102,7 @@ impl Filter {
         zstd: Arc<ZstdPool>,
         times: Times,
     ) -> Self {
-        let mut producers: Vec<_> = state.producers().iter().map(|producer| producer.last_offset).collect();
+        let mut producers: Vec<_> = state.producers().map(|producer| producer.last_offset).collect();
         producers.sort_unstable();
         Self {
             stream,

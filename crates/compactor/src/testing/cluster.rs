@@ -273,7 +273,7 @@ impl Cluster {
             assert_eq!(crc32c::crc32c(&bytes), at.crc);
             let restored = PartitionState::decode_snapshot(&bytes).unwrap();
             let producers = |state: &PartitionState| {
-                let producers = state.producers().iter();
+                let producers = state.producers();
                 producers
                     .map(|producer| (producer.id, producer.epoch, producer.batches.clone()))
                     .collect::<Vec<_>>()

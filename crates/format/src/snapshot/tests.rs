@@ -18,12 +18,16 @@ fn start(epoch: i32, start: i64) -> EpochStart {
     }
 }
 
+fn producers(all: impl IntoIterator<Item = Producer>) -> BTreeMap<i64, Producer> {
+    all.into_iter().map(|producer| (producer.id, producer)).collect()
+}
+
 /// What version 1 could say.
 fn older() -> Snapshot {
     Snapshot {
         end: Offset(40),
         leader_epochs: vec![start(0, 0), start(3, 17)],
-        producers: vec![
+        producers: producers([
             Producer {
                 id: 1_000,
                 epoch: 2,
@@ -42,17 +46,18 @@ fn older() -> Snapshot {
                 transaction_start: None,
                 batches: vec![],
             },
-        ],
+        ]),
         aborted: vec![],
     }
 }
 
 fn sample() -> Snapshot {
     let mut sample = older();
-    sample.producers[0].transaction_start = Some(Offset(20));
-    sample.producers[1].coordinator_epoch = 6;
-    sample.producers[1].last_offset = Offset(38);
-    sample.producers.push(Producer {
+    let mut more: Vec<_> = sample.producers.into_values().collect();
+    more[0].transaction_start = Some(Offset(20));
+    more[1].coordinator_epoch = 6;
+    more[1].last_offset = Offset(38);
+    more.push(Producer {
         id: 5_000,
         epoch: 300,
         coordinator_epoch: 5,
@@ -61,6 +66,7 @@ fn sample() -> Snapshot {
         transaction_start: Some(Offset(30)),
         batches: vec![batch(i32::MAX - 1, 1, 30)],
     });
+    sample.producers = producers(more);
     let aborted = |producer_id, first, last, stable| AbortedTransaction {
         producer_id,
         first_offset: Offset(first),
@@ -151,7 +157,7 @@ fn the_bound_holds_for_the_largest_numbers() {
     let snapshot = Snapshot {
         end: Offset(i64::MAX),
         leader_epochs: vec![start(i32::MAX, i64::MAX - 1)],
-        producers: vec![Producer {
+        producers: producers([Producer {
             id: i64::MAX,
             epoch: i16::MAX,
             coordinator_epoch: i32::MAX,
@@ -165,7 +171,7 @@ fn the_bound_holds_for_the_largest_numbers() {
                     ..far
                 })
                 .collect(),
-        }],
+        }]),
         aborted: vec![AbortedTransaction {
             producer_id: i64::MAX,
             first_offset: Offset(0),
@@ -182,7 +188,7 @@ fn the_bound_holds_for_the_largest_numbers() {
 fn crowd(batches: usize) -> Snapshot {
     const PRODUCERS: i64 = 100_000;
     let end = PRODUCERS * batches.max(1) as i64 * 30;
-    let producers = (0..PRODUCERS).map(|at| {
+    let crowd = (0..PRODUCERS).map(|at| {
         let last_used_ms = 1_700_000_000_000 + at * 7_919 % 86_400_000;
         let sent = (0..batches).map(|nth| {
             let first = 10 * nth as i32 + 1_000;
@@ -207,12 +213,12 @@ fn crowd(batches: usize) -> Snapshot {
     Snapshot {
         end: Offset(end),
         leader_epochs: vec![start(0, 0)],
-        producers: producers.collect(),
+        producers: producers(crowd),
         aborted: Vec::new(),
     }
 }
 
-/// 100,000 producers' state is a few megabytes: what a new leader reads before it serves (measured: see below).
+/// 100,000 producers' state is a few megabytes: what a new leader reads before it serves.
 #[test]
 fn a_crowd_of_producers_is_packed() {
     for (batches, max_bytes) in [(0, 16), (1, 28), (5, 72)] {

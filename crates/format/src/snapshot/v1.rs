@@ -17,7 +17,7 @@
 use bytes::Buf;
 use tailwater_types::{LeaderEpoch, Offset};
 
-use super::{EpochStart, PRODUCER_BATCHES, Producer, ProducerBatch, Snapshot, invalid, require};
+use super::{EpochStart, PRODUCER_BATCHES, Producer, ProducerBatch, Snapshot, by_id, invalid, require};
 use crate::FormatError;
 
 pub(super) const VERSION: u8 = 1;
@@ -46,16 +46,13 @@ pub(super) fn decode(input: &mut &[u8]) -> Result<Snapshot, FormatError> {
             start: Offset(input.get_i64()),
         })
         .collect();
-    let mut snapshot = Snapshot {
+    let producers: Result<_, _> = (0..producers).map(|_| decode_producer(input)).collect();
+    Ok(Snapshot {
         end,
         leader_epochs,
-        producers: Vec::with_capacity(producers),
+        producers: by_id(producers?)?,
         aborted: Vec::new(),
-    };
-    for _ in 0..producers {
-        snapshot.producers.push(decode_producer(input)?);
-    }
-    Ok(snapshot)
+    })
 }
 
 fn decode_producer(input: &mut &[u8]) -> Result<Producer, FormatError> {

@@ -32,12 +32,14 @@
 //!
 //! `u` and `s` are the integers of `varint`; what the first of a kind is compared with is 0. Times wrap.
 
+use std::collections::BTreeMap;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tailwater_types::{LeaderEpoch, Offset};
 
 use super::varint::{MAX_BYTES, get_i64, get_u64, put_i64, put_u64};
 use super::{
-    AbortedTransaction, EpochStart, MAGIC, PRODUCER_BATCHES, Producer, ProducerBatch, Snapshot, invalid, require,
+    AbortedTransaction, EpochStart, MAGIC, PRODUCER_BATCHES, Producer, ProducerBatch, Snapshot, by_id, invalid, require,
 };
 use crate::FormatError;
 
@@ -86,7 +88,7 @@ pub(super) fn encode(snapshot: &Snapshot) -> Bytes {
         before = *next;
     }
     let (mut id, mut used) = (0, 0);
-    for producer in &snapshot.producers {
+    for producer in snapshot.producers.values() {
         encode_producer(&mut out, producer, id, used, snapshot.end);
         (id, used) = (producer.id, producer.last_used_ms);
     }
@@ -153,7 +155,7 @@ pub(super) fn decode(input: &mut &[u8]) -> Result<Snapshot, FormatError> {
     let mut snapshot = Snapshot {
         end,
         leader_epochs: Vec::with_capacity(epochs),
-        producers: Vec::with_capacity(producers),
+        producers: BTreeMap::new(),
         aborted: Vec::with_capacity(aborted),
     };
     let (mut epoch, mut start) = (0, 0);
@@ -165,12 +167,14 @@ pub(super) fn decode(input: &mut &[u8]) -> Result<Snapshot, FormatError> {
             start: Offset(start),
         });
     }
+    let mut read = Vec::with_capacity(producers);
     let (mut id, mut used) = (0, 0);
     for _ in 0..producers {
         let producer = decode_producer(input, id, used, end)?;
         (id, used) = (producer.id, producer.last_used_ms);
-        snapshot.producers.push(producer);
+        read.push(producer);
     }
+    snapshot.producers = by_id(read)?;
     let (mut id, mut last) = (0_i64, 0);
     for _ in 0..aborted {
         id = id.checked_add(get_i64(input)?).ok_or_else(too_large)?;

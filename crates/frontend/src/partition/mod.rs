@@ -260,7 +260,7 @@ impl Partition {
 
     /// The idempotent producers that are remembered, as `show` shows them.
     pub fn producers<T>(&self, show: impl Fn(&Producer) -> T) -> Vec<T> {
-        self.state.lock().log.producers().iter().map(show).collect()
+        self.state.lock().log.producers().map(show).collect()
     }
 
     /// Ends the leadership: whoever waits for a commit learns that its outcome is unknown, and fetchers look elsewhere.

@@ -189,7 +189,7 @@ fn an_older_coordinators_marker_is_refused() {
     };
     assert_eq!(log.end(by(4)), Err(refused));
     assert!(log.end(by(6)).unwrap().is_some());
-    assert_eq!(log.state.producers()[0].coordinator_epoch, 6);
+    assert_eq!(log.state.producers().next().unwrap().coordinator_epoch, 6);
 }
 
 /// Nobody has a negative id or epoch: such a marker or batch is refused, and one that a log has all the same is passed over,
