@@ -14,6 +14,22 @@ use super::subscription;
 /// The protocol type of consumers: what their members say can be read here.
 pub(super) const CONSUMER: &str = "consumer";
 
+/// What the members of a group may be reading.
+pub(super) enum Subscribed {
+    /// A subscription can't be read.
+    Any,
+    These(BTreeSet<String>),
+}
+
+impl Subscribed {
+    pub fn has(&self, topic: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(topics) => topics.contains(topic),
+        }
+    }
+}
+
 impl Group {
     pub(super) fn delete(&mut self, waiter: Waiter, step: &mut Step<'_>) {
         if self.phase != Phase::Empty || !self.is_consumer_empty() {
@@ -48,7 +64,8 @@ impl Group {
         if self.phase != Phase::Empty && !is_consumer {
             return step.reply(waiter, Reply::DeleteOffsets(Err(ErrorCode::NonEmptyGroup)));
         }
-        let error = |at: &TopicPartition| match self.is_subscribed(&at.topic) {
+        let subscribed = self.subscribed();
+        let error = |at: &TopicPartition| match subscribed.has(&at.topic) {
             true => ErrorCode::GroupSubscribedToTopic,
             false => ErrorCode::None,
         };
@@ -64,14 +81,18 @@ impl Group {
         self.write_deletion(records, answer, Then::DropOffsets(deleted), step);
     }
 
-    /// Whether a member may be reading the topic. One whose subscription can't be read may be reading any.
-    pub(super) fn is_subscribed(&self, topic: &str) -> bool {
-        if self.is_consumer_subscribed(topic) {
-            return true;
-        }
+    /// The topics that members may be reading. Costs as much as all their subscriptions.
+    pub(super) fn subscribed(&self) -> Subscribed {
+        let mut all = self.consumer_subscribed();
         let protocol = self.protocol_name.as_deref();
-        let mut subscriptions = self.members.values().map(|member| member.metadata(protocol));
-        subscriptions.any(|metadata| subscription::topics(&metadata).is_none_or(|topics| topics.contains(&topic)))
+        for member in self.members.values() {
+            let metadata = member.metadata(protocol);
+            let Some(topics) = subscription::topics(&metadata) else {
+                return Subscribed::Any;
+            };
+            all.extend(topics.into_iter().map(str::to_owned));
+        }
+        Subscribed::These(all)
     }
 
     /// The partitions that have an offset, or may have one when what is on its way, or in a transaction, is committed.

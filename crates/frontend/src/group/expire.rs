@@ -77,7 +77,8 @@ impl Group {
             (-1, CountsFrom::Empty(since_ms)) => step.now.wall_ms.saturating_sub(since_ms) >= retention_ms,
             (expire_ms, _) => step.now.wall_ms >= expire_ms,
         };
-        let unread = self.offsets.iter().filter(|(topic, _)| !self.is_subscribed(topic));
+        let subscribed = self.subscribed();
+        let unread = self.offsets.iter().filter(|(topic, _)| !subscribed.has(topic));
         let found = unread.flat_map(|(topic, partitions)| {
             let expired = partitions.iter().filter(|(_, offset)| is_expired(offset));
             expired.map(|(partition, _)| TopicPartition {

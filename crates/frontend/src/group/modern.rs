@@ -3,12 +3,14 @@
 //! Owns: how a group is of one kind or the other, and what of a step goes to the log. While the coordinator assigns, the
 //! classic half of the group has no members; what is committed belongs to both. Does not own: any decision about members.
 
+use std::collections::BTreeSet;
+
 use tailwater_kafka::ErrorCode;
 
 use super::consumer::group::{ConsumerGroup, Outcome};
 use super::consumer::heartbeat::{Around, Heartbeat, HeartbeatReply, partitions};
 use super::consumer::offsets::Claim;
-use super::consumer::record::ConsumerRecord;
+use super::consumer::record::{ConsumerRecord, CurrentAssignment};
 use super::consumer::state::JOINING;
 use super::consumer::{target, topics};
 use super::delete::CONSUMER;
@@ -58,6 +60,13 @@ impl Group {
     }
 
     pub(super) fn consumer_loaded(&mut self, step: &mut Step<'_>) {
+        if self
+            .consumer
+            .as_ref()
+            .is_some_and(|consumer| consumer.state().is_blank())
+        {
+            self.consumer = None;
+        }
         if let Some(consumer) = &mut self.consumer {
             let settings = around(step, &self.id).settings;
             consumer.loaded(step.now, settings.session_timeout);
@@ -68,11 +77,8 @@ impl Group {
     }
 
     pub(super) fn replay_consumer(&mut self, record: &ConsumerRecord) {
-        let consumer = self.consumer.get_or_insert_default();
-        consumer.replay(record);
-        if consumer.state().is_blank() {
-            self.consumer = None;
-        }
+        // Blank for now or for good: that shows at the end of the log, whose records compaction has put in another order.
+        self.consumer.get_or_insert_default().replay(record);
     }
 
     fn carry_out(&mut self, outcome: Outcome, step: &mut Step<'_>) {
@@ -170,9 +176,11 @@ impl Group {
             .check_fetch(asked.member_id.as_deref(), asked.member_epoch)
     }
 
-    pub(super) fn is_consumer_subscribed(&self, topic: &str) -> bool {
-        let consumer = self.consumer.as_ref();
-        consumer.is_some_and(|consumer| topics::subscribed(consumer.state()).contains(topic))
+    /// The topics that members want whose assignor is here.
+    pub(super) fn consumer_subscribed(&self) -> BTreeSet<String> {
+        let consumer = self.consumer.iter();
+        let topics = consumer.flat_map(|consumer| topics::subscribed(consumer.state()));
+        topics.map(str::to_owned).collect()
     }
 
     /// # Errors
@@ -180,11 +188,19 @@ impl Group {
     pub(super) fn describe_consumer(&self, step: &Step<'_>) -> Result<ConsumerDescription, DescribeError> {
         let consumer = self.consumer.as_ref().ok_or(DescribeError::OtherType)?;
         let state = consumer.state();
+        // Who is giving a partition back answers for it until it has.
+        let has = |current: &CurrentAssignment| {
+            let mut has = partitions(&current.assigned);
+            for (topic, revoking) in partitions(&current.revoking) {
+                has.entry(topic).or_default().extend(revoking);
+            }
+            has
+        };
         let member = |(id, member): (&String, &std::sync::Arc<super::consumer::state::Member>)| ConsumerMember {
             member_id: id.clone(),
             epoch: member.current.epoch,
             subscription: member.subscription.clone(),
-            assigned: partitions(&member.current.assigned),
+            assigned: has(&member.current),
             target: (*state.target_of(id)).clone(),
         };
         Ok(ConsumerDescription {

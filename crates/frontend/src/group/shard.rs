@@ -100,6 +100,7 @@ impl Shard {
             });
             schedule(&mut self.wakes, id, slot, effects.wake_at);
         }
+        self.groups.retain(|_, slot| !slot.group.is_forgettable());
         if !self.groups.is_empty() {
             self.expire_at = Some(now.at + self.limits.expiry_interval);
         }

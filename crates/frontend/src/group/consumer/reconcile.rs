@@ -71,7 +71,8 @@ fn step(current: &CurrentAssignment, epoch: i32, towards: &Towards<'_>) -> Curre
             if has(&kept) {
                 continue;
             }
-            match (towards.is_owned)(*topic, *partition) {
+            // What it has just given back itself is free for it.
+            match (towards.is_owned)(*topic, *partition) && !has(&current.revoking) {
                 true => waits = true,
                 false => {
                     kept.entry(*topic).or_default().insert(*partition, towards.epoch);
@@ -135,7 +136,7 @@ mod tests {
         );
         let had = at(5, Stable, &[(0, 3), (1, 4)], &[]);
         let revoking = at(5, Unrevoked, &[(0, 3)], &[(1, 4)]);
-        let cases: [Case<'_>; 9] = [
+        let cases: [Case<'_>; 10] = [
             // Nothing to give back, something free to take.
             (
                 had.clone(),
@@ -175,6 +176,14 @@ mod tests {
             ),
             // Meanwhile there is more to give back: it is one epoch further.
             (revoking, &[2], Some(&[0]), &[], at(6, Unrevoked, &[], &[(0, 3)])),
+            // What it has given back it shall have again.
+            (
+                at(5, Unrevoked, &[(0, 3)], &[(1, 4)]),
+                &[0, 1],
+                Some(&[0]),
+                &[1],
+                at(9, Stable, &[(0, 3), (1, 9)], &[]),
+            ),
             // What it waited for is free.
             (
                 at(9, Unreleased, &[(0, 3)], &[]),

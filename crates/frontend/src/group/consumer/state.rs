@@ -98,7 +98,7 @@ impl State {
             ConsumerRecord::TargetMember(id, None) => {
                 self.target.remove(id);
             }
-            ConsumerRecord::Current(id, current) => self.set_current(id, current.clone().unwrap_or_default()),
+            ConsumerRecord::Current(id, current) => self.set_current(id, current.as_ref()),
             ConsumerRecord::Regex(regex, Some(resolved)) => {
                 self.regexes.insert(regex.clone(), Arc::new(resolved.clone()));
             }
@@ -135,10 +135,14 @@ impl State {
         }
     }
 
-    fn set_current(&mut self, id: &str, current: CurrentAssignment) {
+    fn set_current(&mut self, id: &str, current: Option<&CurrentAssignment>) {
+        if current.is_some() && !self.members.contains_key(id) {
+            // In a log that was compacted who the member is may stand behind what it has.
+            self.subscribe(id, &Subscription::default());
+        }
         let Some(member) = self.members.get_mut(id) else { return };
-        let new = current.clone();
-        let old = std::mem::replace(&mut Arc::make_mut(member).current, current);
+        let new = current.cloned().unwrap_or_default();
+        let old = std::mem::replace(&mut Arc::make_mut(member).current, new.clone());
         self.count_owned(&old, false);
         self.count_owned(&new, true);
     }
@@ -192,7 +196,8 @@ impl State {
 
     /// Whether nothing is stored of it.
     pub fn is_blank(&self) -> bool {
-        self.epoch == 0 && self.members.is_empty() && self.target_epoch == 0 && self.regexes.is_empty()
+        let is_unborn = self.epoch == 0 && self.target_epoch == 0;
+        is_unborn && self.members.is_empty() && self.target.is_empty() && self.regexes.is_empty()
     }
 
     /// What makes the log forget the group, in Kafka's order: its epoch last.

@@ -41,11 +41,40 @@ pub trait Topics {
 /// # Errors
 /// It isn't one, or it is too large.
 pub fn compile(expression: &str) -> Result<Regex, regex::Error> {
+    let expression = &unquote(expression);
     // By itself first: what only the brackets around it would make an expression is none.
     RegexBuilder::new(expression).size_limit(REGEX_BYTES).build()?;
     RegexBuilder::new(&format!("^(?:{expression})$"))
         .size_limit(REGEX_BYTES)
         .build()
+}
+
+/// `\Q` and `\E`, between which RE2 takes everything as it stands and Java's `Pattern.quote` puts what it quotes, as escapes.
+fn unquote(expression: &str) -> String {
+    let (mut plain, mut rest) = (String::new(), expression);
+    while let Some((character, behind)) = split_first(rest) {
+        rest = behind;
+        match (character, split_first(rest)) {
+            ('\\', Some(('Q', quoted))) => {
+                let (literal, behind) = quoted.split_once("\\E").unwrap_or((quoted, ""));
+                plain.push_str(&regex::escape(literal));
+                rest = behind;
+            }
+            // What is escaped stays so, a backslash before a Q too.
+            ('\\', Some((escaped, behind))) => {
+                plain.extend(['\\', escaped]);
+                rest = behind;
+            }
+            _ => plain.push(character),
+        }
+    }
+    plain
+}
+
+fn split_first(text: &str) -> Option<(char, &str)> {
+    let mut characters = text.chars();
+    let first = characters.next()?;
+    Some((first, characters.as_str()))
 }
 
 fn resolve(expression: &str, topics: &dyn Topics, now: Now) -> ResolvedRegex {
@@ -143,5 +172,25 @@ fn hash(names: &BTreeSet<&str>, topics: &dyn Topics) -> i64 {
     match found.is_empty() {
         true => 0,
         false => hash.cast_signed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Java's `Pattern.quote` makes is taken as RE2 takes it: everything in it is itself.
+    #[test]
+    fn what_is_quoted_stands_for_itself() {
+        for (expression, matching, other) in [
+            (r"\Qa.b\E.*", "a.bc", "axbc"),
+            (r"\Qa.b", "a.b", "axb"),
+            (r"x\Q(\E|\Q{2}\E", "{2}", "x"),
+            (r"\\Q.", r"\Qx", "x"),
+            (r"te\.a", "te.a", "texa"),
+        ] {
+            let regex = compile(expression).unwrap();
+            assert!(regex.is_match(matching) && !regex.is_match(other), "{expression}");
+        }
     }
 }

@@ -115,6 +115,20 @@ impl Harness {
         }
     }
 
+    /// Compacts the first `count` records of the log: each key's last one stays, where it is, and no tombstone.
+    pub fn compact(&mut self, count: usize) {
+        let cleaned: Vec<_> = self.log.drain(..count).collect();
+        let key = |record: &ConsumerRecord| record::encode("g", record).unwrap();
+        let newest: BTreeMap<_, usize> = cleaned.iter().map(|record| key(record).0).zip(0..).collect();
+        let mut kept = cleaned;
+        let mut at = 0..;
+        kept.retain(|record| {
+            let (key, value) = key(record);
+            newest[&key] == at.next().unwrap() && value.is_some()
+        });
+        self.log.splice(..0, kept);
+    }
+
     fn step(&mut self, step: impl FnOnce(&mut ConsumerGroup, &Around<'_>) -> Outcome) {
         let around = Around {
             now: self.now,
@@ -198,6 +212,7 @@ impl Harness {
 #[derive(Clone, Debug, Default)]
 pub struct Client {
     pub id: String,
+    pub host: String,
     pub epoch: i32,
     pub has: Partitions,
     pub errors: VecDeque<ErrorCode>,
@@ -229,6 +244,7 @@ impl Client {
         Heartbeat {
             member_id: self.id.clone(),
             member_epoch: self.epoch,
+            client_host: self.host.clone(),
             owned: Some(self.has.clone()),
             ..Heartbeat::default()
         }

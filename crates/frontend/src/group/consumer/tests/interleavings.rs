@@ -32,7 +32,14 @@ enum Action {
     Pass {
         seconds: u64,
     },
-    Restart,
+    /// Its connection comes from elsewhere, as behind a load balancer.
+    Move {
+        client: usize,
+    },
+    /// Another coordinator reads the log, of which so much (in percent) was compacted.
+    Restart {
+        compacted: usize,
+    },
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -40,11 +47,12 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         12 => (client.clone(), (0..8u8)).prop_map(|(client, n)| Action::Beat { client, learns: n > 0 }),
         1 => client.clone().prop_map(|client| Action::Leave { client }),
-        1 => client.prop_map(|client| Action::Vanish { client }),
+        1 => client.clone().prop_map(|client| Action::Vanish { client }),
+        1 => client.prop_map(|client| Action::Move { client }),
         8 => (0..10u8).prop_map(|n| Action::Outcome { stored: n > 0 }),
         1 => Just(Action::Grow),
         2 => prop_oneof![Just(1u64), Just(20), Just(50)].prop_map(|seconds| Action::Pass { seconds }),
-        1 => Just(Action::Restart),
+        1 => (0..=100usize).prop_map(|compacted| Action::Restart { compacted }),
     ]
 }
 
@@ -79,10 +87,14 @@ impl World {
         }
         let who = &self.clients[client];
         let request = match who.epoch {
-            0 => join(&who.id, &["t"]),
+            0 => Heartbeat {
+                client_host: who.host.clone(),
+                ..join(&who.id, &["t"])
+            },
             // After an answer that didn't come clients say, and are told, everything.
             _ if self.unsure.contains(&client) => Heartbeat {
                 member_epoch: who.epoch,
+                client_host: who.host.clone(),
                 owned: Some(who.has.clone()),
                 ..join(&who.id, &["t"])
             },
@@ -150,8 +162,10 @@ impl World {
                 self.h.set_topic("t", self.partitions);
             }
             Action::Pass { seconds } => self.h.pass(Duration::from_secs(seconds)),
-            Action::Restart => {
-                let h = std::mem::replace(&mut self.h, Harness::new(&[]));
+            Action::Move { client } => self.clients[client].host.push('x'),
+            Action::Restart { compacted } => {
+                let mut h = std::mem::replace(&mut self.h, Harness::new(&[]));
+                h.compact(h.log.len() * compacted / 100);
                 self.h = h.restart();
                 self.hang_up();
             }
@@ -209,6 +223,7 @@ proptest! {
         prop_assert_eq!(loads.iter().sum::<usize>(), usize::try_from(world.partitions).unwrap());
         prop_assert!(loads.iter().max().unwrap() - loads.iter().min().unwrap() <= 1, "{loads:?}");
         let before = world.h.group.state().clone();
+        world.h.compact(world.h.log.len());
         let restarted = world.h.restart();
         let after = restarted.group.state();
         prop_assert_eq!(&before.members, &after.members);

@@ -6,7 +6,7 @@ use tailwater_kafka::ErrorCode;
 
 use super::harness::*;
 use crate::group::consumer::heartbeat::Heartbeat;
-use crate::group::consumer::state::Partitions;
+use crate::group::consumer::state::{LEAVING_FOR_A_WHILE, Partitions};
 
 fn error(h: &mut Harness, request: Heartbeat) -> ErrorCode {
     h.heartbeat(request).error
@@ -285,4 +285,38 @@ fn assignments_keep_their_distance() {
     h.pass(Duration::from_secs(1));
     h.settle(&mut clients);
     assert_eq!((clients[0].load(), clients[1].load()), (2, 2));
+}
+
+/// What compaction leaves of the log, each key's last record at its own place, says the same as all of it: a member that came
+/// from another address has what it had, and a static member's target outlives the pods that it was made for.
+#[test]
+fn a_compacted_log_says_the_same() {
+    let mut h = Harness::new(&[("t", 4), ("u", 1)]);
+    let mut first = Client::join(&mut h, "a", &["t"]);
+    first.host = "elsewhere".to_owned();
+    first.beat(&mut h);
+    h.compact(h.log.len());
+    let mut h = h.restart();
+    first.beat(&mut h);
+    assert_eq!((first.errors.len(), first.epoch, first.load()), (0, 1, 4));
+
+    let mut h = Harness::new(&[("t", 1), ("u", 1)]);
+    let leave = |id: &str, epoch| Heartbeat {
+        member_epoch: epoch,
+        ..static_join("pod-0", id, &["t"])
+    };
+    h.heartbeat(static_join("pod-0", "a", &["t"]));
+    h.heartbeat(leave("a", LEAVING_FOR_A_WHILE));
+    let back = h.heartbeat(Heartbeat {
+        client_host: "elsewhere".to_owned(),
+        ..static_join("pod-0", "b", &["t"])
+    });
+    assert_eq!(back.assignment.map(|has| has.len()), Some(1));
+    Client::join(&mut h, "c", &["u"]);
+    h.compact(h.log.len());
+    let mut h = h.restart();
+    h.heartbeat(leave("b", LEAVING_FOR_A_WHILE));
+    let again = h.heartbeat(static_join("pod-0", "d", &["t"]));
+    assert_eq!(again.error, ErrorCode::None);
+    assert_eq!(again.assignment, Some([(id_of("t"), [0].into())].into()));
 }
