@@ -25,6 +25,7 @@ capacity = "64MiB"
 flush_window = "4MiB"
 [controller]
 delete_delay = "500ms"
+clean_interval = "1ms"
 [compactor]
 trigger_age = "200ms"
 poll_interval = "50ms"

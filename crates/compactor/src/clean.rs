@@ -9,8 +9,10 @@
 //! - Each commit alone leaves a stream whose reader builds the same table: what a record is left out for lies behind it, in
 //!   the same group or in one that is committed later. So a pass may end anywhere, by a crash too, and loses nothing but its
 //!   work. What was put and isn't committed expires at the controller.
-//! - Memory is bounded by `clean_keys_bytes`, `clean_object_bytes` and one block with its records decompressed; a pass whose
-//!   keys don't fit ends earlier, and the next one goes on there.
+//! - Memory of a pass: `clean_keys_bytes`; `clean_object_bytes` and one read of the object storage; the stream's snapshot, which
+//!   its producers and aborted transactions bound (58 MiB), the latter once more for each group; and of one batch its records
+//!   decompressed (at most 256 MiB, whatever is in them) and encoded. Keys that don't fit end the pass earlier, and the
+//!   next one goes on there.
 
 mod filter;
 mod keys;
@@ -109,6 +111,9 @@ fn report(cleanings: &Cleanings, stream: tailwater_types::StreamId, error: &Erro
     match error {
         Error::TooManyKeys { .. } => tracing::error!(%stream, %error, "stream can't be cleaned"),
         _ if error.kind() == Kind::Corrupt => tracing::error!(%stream, %error, "stream can't be cleaned"),
+        Error::Store(error) if error.kind() == Kind::NotFound => {
+            tracing::warn!(%stream, %error, "an object to be cleaned isn't in the object storage, it will be tried again");
+        }
         // Its topic was deleted, or somebody else was faster.
         _ if is_stopping || matches!(error.kind(), Kind::NotFound | Kind::Fenced | Kind::Shutdown) => {
             tracing::debug!(%stream, %error, "cleaning ended");

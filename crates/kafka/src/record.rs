@@ -183,6 +183,76 @@ pub fn records(mut body: &[u8]) -> impl Iterator<Item = Result<Record<'_>, Recor
     })
 }
 
+/// A record in memory of which only what says whether it stays is taken apart: nothing is allocated, whatever is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawRecord<'a> {
+    pub offset_delta: i32,
+    /// Against the batch's base timestamp, in ms.
+    pub timestamp_delta: i64,
+    pub key: Option<&'a [u8]>,
+    /// Without one it deletes its key.
+    pub has_value: bool,
+    /// Key, value and headers as they stand, each behind its length.
+    pub rest: &'a [u8],
+}
+
+impl<'a> RawRecord<'a> {
+    fn read(records: &mut &'a [u8]) -> Result<Self, RecordError> {
+        let mut input = Input {
+            left: records.len() as u64,
+            reader: *records,
+        };
+        let record = input.nested(|input| {
+            let _attributes = input.byte()?;
+            let timestamp_delta = input.varlong()?;
+            let offset_delta = input.varint()?;
+            let length = usize::try_from(input.left).map_err(|_| RecordError::Truncated)?;
+            let rest = input.reader.get(..length).ok_or(RecordError::Truncated)?;
+            let key = input.take_nullable()?;
+            let has_value = input.take_nullable()?.is_some();
+            for _ in 0..input.header_count()? {
+                input.take_nullable()?.ok_or(RecordError::Length(-1))?;
+                input.take_nullable()?;
+            }
+            Ok(Self {
+                offset_delta,
+                timestamp_delta,
+                key,
+                has_value,
+                rest,
+            })
+        })?;
+        *records = input.reader;
+        Ok(record)
+    }
+
+    /// Puts what stands before `rest` at the end of `out`, with another timestamp.
+    pub(crate) fn put_head(&self, out: &mut BytesMut, timestamp_delta: i64) {
+        let start = out.len();
+        out.put_u8(0);
+        put_varlong(out, timestamp_delta);
+        put_varlong(out, self.offset_delta.into());
+        let head = out.len() - start;
+        put_varlong(out, length_of(head + self.rest.len()));
+        let length_bytes = out.len() - start - head;
+        out[start..].rotate_right(length_bytes);
+    }
+}
+
+/// As [`records`], without allocating anything.
+pub fn raw_records(mut body: &[u8]) -> impl Iterator<Item = Result<RawRecord<'_>, RecordError>> {
+    std::iter::from_fn(move || {
+        if body.is_empty() {
+            return None;
+        }
+        let record = RawRecord::read(&mut body);
+        if record.is_err() {
+            body = &[];
+        }
+        Some(record)
+    })
+}
+
 /// What is wrong with a batch's records.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {

@@ -6,13 +6,14 @@
 //! the last of each producer is kept without records, and so is the last of a range: whoever reads from any offset of a
 //! cleaned range finds a batch. Does not own: where batches come from and go to (`pass`).
 
+use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tailwater_codec::{Encoding, compress, decompress};
 use tailwater_format::object::RecordsPiece;
 use tailwater_kafka::batch::{BatchHeader, Batches, Compression, HEADER_BYTES, Retained, empty, whole_crc};
-use tailwater_kafka::record::records;
+use tailwater_kafka::record::raw_records;
 use tailwater_log::PartitionState;
 use tailwater_runtime::ZstdPool;
 use tailwater_types::{Offset, OffsetRange, StreamId};
@@ -23,6 +24,8 @@ use crate::Error;
 
 /// The most that the records of one batch may have after decompression: what a frontend takes at most by default.
 const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
+/// Up to so much the memory for a batch grows as it is read; for more it is asked for once.
+const GROWING_BYTES: u64 = 8 << 20;
 
 /// How long a marker stays at least that nobody needs: frontends may read for a while what was there before.
 const MIN_MARKER_RETENTION_MS: i64 = 60_000;
@@ -69,7 +72,7 @@ impl KeyReader {
                 continue;
             }
             let body = plain(self.stream, &header, &batch, &self.zstd)?;
-            for record in records(&body) {
+            for record in raw_records(&body) {
                 let record = record.map_err(|error| failed(self.stream, header.base_offset, &error))?;
                 let offset = header.base_offset.advance(record.offset_delta.into());
                 // What was taken of the batch already may stay: it is in the log.
@@ -185,41 +188,42 @@ impl Filter {
         };
         let retention_ms = self.times.delete_retention_ms.max(least_ms);
         let new_horizon_ms = self.times.now_ms.saturating_add(retention_ms);
-        let (mut stay, mut has_deletes) = (Vec::new(), verdict != Verdict::Data);
-        for record in records(&body) {
+        let mut retained = Retained::new(header);
+        let (mut stays, mut has_deletes) = (Vec::new(), verdict != Verdict::Data);
+        for record in raw_records(&body) {
             let record = record.map_err(|error| failed(self.stream, header.base_offset, &error))?;
             let offset = header.base_offset.advance(record.offset_delta.into());
-            let stays = verdict != Verdict::Data
+            let is_kept = verdict != Verdict::Data
                 || record
                     .key
-                    .is_some_and(|key| !self.keys.is_superseded(key, offset) && (record.value.is_some() || !is_over));
-            if stays {
-                has_deletes |= record.value.is_none();
-                stay.push(record);
+                    .is_some_and(|key| !self.keys.is_superseded(key, offset) && (record.has_value || !is_over));
+            if is_kept {
+                has_deletes |= !record.has_value;
+                retained.count(&record);
             }
+            stays.push(is_kept);
         }
-        if stay.is_empty() {
+        if retained.is_empty() {
             return Ok(None);
         }
         let sets_horizon = has_deletes && horizon_ms.is_none();
-        if stay.len() == header.count as usize && !sets_horizon {
+        if retained.len() == header.count as usize && !sets_horizon {
             return Ok(Some(batch.clone()));
         }
-        let mut retained = Retained::new(header, sets_horizon.then_some(new_horizon_ms));
-        stay.iter().for_each(|record| retained.push(record));
-        let encoded = retained.build(|plain| self.encode(header, plain))?;
-        Ok(Some(encoded.freeze()))
+        if sets_horizon {
+            retained.set_delete_horizon(new_horizon_ms);
+        }
+        // None of them fails: they were all read a moment ago.
+        let records = raw_records(&body).map_while(Result::ok).zip(&stays);
+        let kept = records.filter_map(|(record, stays)| stays.then_some(record));
+        let encoded = self.encode(header, retained.body(kept))?;
+        Ok(Some(retained.build(&encoded).freeze()))
     }
 
-    fn encode(&self, header: &BatchHeader, plain: Bytes) -> Result<Bytes, Error> {
-        let compression = codec(self.stream, header)?;
-        if compression == Compression::None {
-            return Ok(plain);
-        }
-        let encoding = Encoding::by_default(compression);
-        let encoded = compress(encoding, &plain[..], &self.zstd, usize::MAX);
-        let encoded = encoded.map_err(|error| failed(self.stream, header.base_offset, &error))?;
-        Ok(encoded.into())
+    fn encode(&self, header: &BatchHeader, plain: impl Read) -> Result<Vec<u8>, Error> {
+        let encoding = Encoding::by_default(codec(self.stream, header)?);
+        let encoded = compress(encoding, plain, &self.zstd, usize::MAX);
+        encoded.map_err(|error| failed(self.stream, header.base_offset, &error))
     }
 
     fn is_last_of_producer(&self, header: &BatchHeader) -> bool {
@@ -249,15 +253,21 @@ fn plain(stream: StreamId, header: &BatchHeader, batch: &Bytes, zstd: &ZstdPool)
     if compression == Compression::None {
         return Ok(body);
     }
-    let at = header.base_offset;
-    let reader = decompress(compression, &body, zstd, MAX_DECOMPRESSED_BYTES);
-    let reader = reader.map_err(|error| failed(stream, at, &error))?;
-    let mut plain = Vec::new();
-    let mut bounded = std::io::Read::take(reader, MAX_DECOMPRESSED_BYTES as u64 + 1);
-    std::io::Read::read_to_end(&mut bounded, &mut plain).map_err(|error| failed(stream, at, &error))?;
-    if plain.len() > MAX_DECOMPRESSED_BYTES {
-        let detail = format!("more than {MAX_DECOMPRESSED_BYTES} bytes of records in one batch");
-        return Err(failed(stream, at, &detail));
+    let failed_to_read = |error: std::io::Error| failed(stream, header.base_offset, &error);
+    let reader = || decompress(compression, &body, zstd, MAX_DECOMPRESSED_BYTES).map_err(failed_to_read);
+    let (mut plain, mut first) = (Vec::new(), reader()?);
+    let taken = first.by_ref().take(GROWING_BYTES).read_to_end(&mut plain);
+    if taken.map_err(failed_to_read)? as u64 == GROWING_BYTES {
+        let mut bounded = first.take((MAX_DECOMPRESSED_BYTES - plain.len()) as u64 + 1);
+        let rest = std::io::copy(&mut bounded, &mut std::io::sink()).map_err(failed_to_read)?;
+        let bytes = plain.len() + usize::try_from(rest).unwrap_or(usize::MAX);
+        if bytes > MAX_DECOMPRESSED_BYTES {
+            let detail = format!("more than {MAX_DECOMPRESSED_BYTES} bytes of records in one batch");
+            return Err(failed(stream, header.base_offset, &detail));
+        }
+        // Once more, into no more memory than it takes.
+        plain = Vec::with_capacity(bytes);
+        reader()?.read_to_end(&mut plain).map_err(failed_to_read)?;
     }
     Ok(plain.into())
 }

@@ -4,67 +4,101 @@
 //! offsets, and a producer's last sequence follows from the batch's offsets. The rules are those of Apache Kafka's
 //! `MemoryRecords.filterTo`, the delete horizon those of KIP-534.
 
-use bytes::{Bytes, BytesMut};
+use std::io::Read;
+
+use bytes::{Buf as _, BytesMut};
 
 use super::{BatchHeader, COMPRESSION_BITS, DELETE_HORIZON_BIT, HEADER_BYTES, assemble};
-use crate::record::{Record, put_record};
+use crate::record::RawRecord;
 
-/// Collects what is kept of one batch.
+/// What is kept of one batch: first each record is counted, then all are read and encoded. So at no time more than one of
+/// them is there twice.
 #[derive(Debug)]
 pub struct Retained {
     header: BatchHeader,
     base_timestamp_ms: i64,
     max_timestamp_ms: Option<i64>,
-    body: BytesMut,
 }
 
 impl Retained {
-    /// `delete_horizon_ms`: sets the batch's horizon, if it has none yet.
-    pub fn new(header: &BatchHeader, delete_horizon_ms: Option<i64>) -> Self {
-        let mut kept = BatchHeader { count: 0, ..*header };
-        if let (None, Some(horizon_ms)) = (header.delete_horizon_ms(), delete_horizon_ms) {
-            kept.attributes |= DELETE_HORIZON_BIT;
-            kept.base_timestamp_ms = horizon_ms;
-        }
+    pub fn new(header: &BatchHeader) -> Self {
         Self {
-            header: kept,
+            header: BatchHeader { count: 0, ..*header },
             base_timestamp_ms: header.base_timestamp_ms,
             max_timestamp_ms: None,
-            body: BytesMut::new(),
         }
     }
 
-    /// Keeps a record as it was read from the batch.
-    pub fn push(&mut self, record: &Record<'_>) {
+    /// Counts a record that is kept.
+    pub fn count(&mut self, record: &RawRecord<'_>) {
         let timestamp_ms = self.base_timestamp_ms.wrapping_add(record.timestamp_delta);
-        let delta = timestamp_ms.wrapping_sub(self.header.base_timestamp_ms);
-        put_record(
-            &mut self.body,
-            record.offset_delta,
-            delta,
-            record.key,
-            record.value,
-            &record.headers,
-        );
         self.max_timestamp_ms = self.max_timestamp_ms.max(Some(timestamp_ms));
         self.header.count += 1;
+    }
+
+    /// How many are kept.
+    pub fn len(&self) -> usize {
+        usize::try_from(self.header.count).unwrap_or(0)
     }
 
     pub fn is_empty(&self) -> bool {
         self.header.count == 0
     }
 
-    /// The batch, its records encoded by `compress` in the codec that it had.
-    ///
-    /// # Errors
-    /// Those of `compress`.
-    pub fn build<E>(mut self, compress: impl FnOnce(Bytes) -> Result<Bytes, E>) -> Result<BytesMut, E> {
+    /// Sets the batch's horizon, if it has none yet; milliseconds since 1970.
+    pub fn set_delete_horizon(&mut self, horizon_ms: i64) {
+        if self.header.delete_horizon_ms().is_none() {
+            self.header.attributes |= DELETE_HORIZON_BIT;
+            self.header.base_timestamp_ms = horizon_ms;
+        }
+    }
+
+    /// The body that these records make, which are those that were counted, to be encoded in the codec that the batch had.
+    pub fn body<'a>(&self, records: impl Iterator<Item = RawRecord<'a>>) -> impl Read {
+        Body {
+            later_by_ms: self.base_timestamp_ms.wrapping_sub(self.header.base_timestamp_ms),
+            records,
+            head: BytesMut::new(),
+            rest: &[],
+        }
+    }
+
+    /// The batch, with its encoded body.
+    pub fn build(mut self, encoded: &[u8]) -> BytesMut {
         if !self.header.is_log_append_time()
             && let Some(max_timestamp_ms) = self.max_timestamp_ms
         {
             self.header.max_timestamp_ms = max_timestamp_ms;
         }
-        Ok(assemble(&self.header, &compress(self.body.freeze())?))
+        assemble(&self.header, encoded)
+    }
+}
+
+struct Body<'a, I> {
+    /// What is added to each timestamp delta.
+    later_by_ms: i64,
+    records: I,
+    /// What isn't read yet of the record before: its head, then the rest.
+    head: BytesMut,
+    rest: &'a [u8],
+}
+
+impl<'a, I: Iterator<Item = RawRecord<'a>>> Read for Body<'a, I> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        if self.head.is_empty() && self.rest.is_empty() {
+            let Some(record) = self.records.next() else {
+                return Ok(0);
+            };
+            self.head.clear();
+            record.put_head(&mut self.head, record.timestamp_delta.wrapping_add(self.later_by_ms));
+            self.rest = record.rest;
+        }
+        if self.head.is_empty() {
+            return self.rest.read(out);
+        }
+        let length = out.len().min(self.head.len());
+        self.head.copy_to_slice(&mut out[..length]);
+        Ok(length)
     }
 }
 
@@ -87,12 +121,20 @@ mod tests {
 
     use super::*;
     use crate::batch::{BatchBuilder, assign, validate};
-    use crate::record::records;
+    use crate::record::{Header, raw_records, records};
+
+    const HEADERS: [Header<'_>; 2] = [
+        Header {
+            key: b"h",
+            value: Some(b"v"),
+        },
+        Header { key: b"", value: None },
+    ];
 
     fn batch() -> BytesMut {
         let mut builder = BatchBuilder::new().producer(7, 2, 40).transactional();
         for (at, value) in [(1_000, Some(&b"a"[..])), (1_500, None), (900, Some(b"c"))] {
-            builder.push(at, Some(b"key"), value, &[]);
+            builder.push(at, Some(b"key"), value, &HEADERS);
         }
         let mut batch = builder.build();
         assign(&mut batch, Offset(100), LeaderEpoch(3));
@@ -101,13 +143,16 @@ mod tests {
 
     fn keep(batch: &[u8], horizon_ms: Option<i64>, deltas: &[i32]) -> BytesMut {
         let header = BatchHeader::read(batch).unwrap();
-        let mut kept = Retained::new(&header, horizon_ms);
-        for record in records(&batch[HEADER_BYTES..]).map(Result::unwrap) {
-            if deltas.contains(&record.offset_delta) {
-                kept.push(&record);
-            }
-        }
-        kept.build(Ok::<_, ()>).unwrap()
+        let mut retained = Retained::new(&header);
+        let records = raw_records(&batch[HEADER_BYTES..]).map(Result::unwrap);
+        let kept = records.filter(|record| deltas.contains(&record.offset_delta));
+        let kept: Vec<_> = kept.inspect(|record| retained.count(record)).collect();
+        horizon_ms
+            .into_iter()
+            .for_each(|horizon_ms| retained.set_delete_horizon(horizon_ms));
+        let mut body = Vec::new();
+        retained.body(kept.into_iter()).read_to_end(&mut body).unwrap();
+        retained.build(&body)
     }
 
     fn times(batch: &[u8]) -> Vec<(i32, i64)> {
@@ -127,6 +172,10 @@ mod tests {
             let kept = keep(&batch, horizon_ms, &[1, 2]);
             let header = BatchHeader::read(&kept).unwrap();
             assert_eq!(times(&kept), [(1, 1_500), (2, 900)]);
+            let contents = records(&kept[HEADER_BYTES..]).map(Result::unwrap);
+            let contents: Vec<_> = contents.map(|kept| (kept.key, kept.value, kept.headers)).collect();
+            let with = |value| (Some(&b"key"[..]), value, HEADERS.to_vec());
+            assert_eq!(contents, [with(None), with(Some(&b"c"[..]))]);
             assert_eq!(header.delete_horizon_ms(), horizon_ms);
             assert_eq!((header.count, header.max_timestamp_ms), (2, 1_500));
             let place = |header: &BatchHeader| {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::BytesMut;
 use proptest::prelude::*;
 use tailwater_kafka::batch::{BatchBuilder, Marker, TransactionEnd, assign};
+use tailwater_kafka::record::records;
 use tailwater_log::StoredBatch;
 use tailwater_runtime::Metrics;
 use tailwater_types::LeaderEpoch;
