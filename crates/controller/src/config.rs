@@ -27,8 +27,11 @@ pub struct Config {
     /// How long an object that nothing names any more is kept for readers that still know it, and the pause between two
     /// deletions of one that was never committed.
     pub delete_delay: Millis,
-    /// How long a partition is left alone whose key compaction failed.
+    /// How long a partition is left alone whose key compaction failed: twice as long each time, up to an hour.
     pub clean_backoff: Millis,
+    /// How long a partition is left alone that was compacted, unless much has come since: a pass costs some requests to the
+    /// object storage, however little there is to do.
+    pub clean_interval: Millis,
     /// Memory that the metadata store may use as a cache.
     pub cache: ByteSize,
     /// Room on the disk that is kept back, so that the metadata store can be opened again after the disk was full.
@@ -46,6 +49,7 @@ impl Default for Config {
             object_deadline: Millis::seconds(15 * 60),
             delete_delay: Millis::seconds(5 * 60),
             clean_backoff: Millis::seconds(15),
+            clean_interval: Millis::seconds(5 * 60),
             cache: ByteSize::mib(16),
             ballast: ByteSize::mib(16),
         }
@@ -87,6 +91,7 @@ impl Config {
             object_deadline: self.object_deadline.as_duration(),
             delete_delay: self.delete_delay.as_duration(),
             clean_backoff: self.clean_backoff.as_duration(),
+            clean_interval: self.clean_interval.as_duration(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub struct Metrics {
     dirty_bytes: IntGauge,
     max_dirty_percent: IntGauge,
     cleanings: IntGauge,
+    failing_cleanings: IntGauge,
     pub watchers: IntGauge,
     pub dropped_watchers: IntCounter,
 }
@@ -60,6 +61,10 @@ impl Metrics {
                 "tailwater_controller_cleanings",
                 "Partitions that compactors clean at the moment.",
             ),
+            failing_cleanings: metrics.gauge(
+                "tailwater_controller_cleanings_failing",
+                "Partitions whose key compaction failed, or whose compactor was gone, since it last succeeded.",
+            ),
             watchers: metrics.gauge("tailwater_controller_watchers", "Nodes that follow the metadata."),
             dropped_watchers: metrics.counter(
                 "tailwater_controller_watchers_dropped_total",
@@ -80,8 +85,10 @@ impl Metrics {
         self.failures.inc();
     }
 
-    /// Counts what is there.
-    pub fn observe(&self, state: &State) {
+    /// Counts what is there; `failing_cleanings` streams couldn't be cleaned.
+    pub fn observe(&self, state: &State, failing_cleanings: usize) {
+        let failing = i64::try_from(failing_cleanings).unwrap_or(i64::MAX);
+        self.failing_cleanings.set(failing);
         let mut by_state = BTreeMap::new();
         for (_, node) in nodes::nodes(state) {
             *by_state

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::StreamExt;
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 use tailwater_rpc::controller::MetadataUpdate;
 use tailwater_rpc::{Error, Stream};
 use tailwater_types::{MetadataVersion, Outcome};
@@ -44,7 +44,7 @@ struct Backlog {
 impl Published {
     pub fn new(state: State, metrics: &Metrics) -> Self {
         let versions = watch::Sender::new(state.version());
-        metrics.observe(&state);
+        metrics.observe(&state, 0);
         let watchers = Vec::new();
         Self {
             shared: RwLock::new(Shared { state, watchers }),
@@ -127,10 +127,12 @@ impl Published {
     }
 
     /// Counts what is there, and forgets watchers that have gone away.
-    pub fn observe(&self) {
+    pub fn observe(&self, failing_cleanings: usize) {
         let mut shared = self.shared.write();
         shared.watchers.retain(|watcher| !watcher.updates.is_closed());
-        self.metrics.observe(&shared.state);
+        // Who reads goes on meanwhile.
+        let shared = RwLockWriteGuard::downgrade(shared);
+        self.metrics.observe(&shared.state, failing_cleanings);
     }
 
     /// Whether the watcher goes on.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tailwater_format::metadata::{CleaningRecord, Key, ObjectRecord, ObjectSlice, Record};
 use tailwater_rpc::controller::{Caller, CommitObjects, CommittedObject, LeaseRef};
 use tailwater_rpc::{Error, Result};
-use tailwater_types::{LeaseEpoch, MetadataVersion, ObjectId, Offset, OffsetRange, StreamId, TopicId};
+use tailwater_types::{LeaseEpoch, MetadataVersion, ObjectId, Offset, OffsetRange, StreamId, TaskId, TopicId};
 
 use super::cleaning_settings::CleaningSettings;
 use super::index::SliceAt;
@@ -19,6 +19,12 @@ use super::{State, Touch, Tx, View, objects, tasks};
 
 /// How often all streams are looked at while nothing is to be cleaned.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// So much that is dirty isn't kept waiting after a cleaning.
+const MUCH_BYTES: u64 = 64 << 20;
+
+/// A stream whose cleaning fails again and again is tried again this often.
+const MAX_BACKOFF: Duration = Duration::from_secs(3600);
 
 /// The most objects whose parts one commit replaces: each is a key of one atomic change, beside the new ones.
 pub const MAX_SOURCES: usize = 32;
@@ -121,30 +127,22 @@ pub fn lease(tx: &mut Tx<'_>, caller: Caller, wall_ms: i64) -> Option<LeaseRef> 
         return None;
     }
     let state = tx.state;
-    // A holder that is gone has left its task behind: it becomes the task of whatever is to be done first now.
-    let (mut free, mut taken) = (None, BTreeSet::new());
-    for (task, stream) in state.index().cleanings() {
-        let record = state.cleaning(task)?;
-        if tasks::is_free(tx, task, record.holder) {
-            free = free.or(Some((task, record.lease)));
-        } else {
-            taken.insert(stream);
-        }
-    }
-    let may_be_cleaned =
-        |stream: StreamId| !taken.contains(&stream) && tx.timers.clean_at(stream).is_none_or(|at| tx.now >= at);
+    sweep(tx);
+    let taken: BTreeSet<StreamId> = state.index().cleanings().map(|(_, stream)| stream).collect();
+    let may_be_cleaned = |stream: StreamId, dirty: &Dirty| {
+        let next = tx.timers.next_cleaning(stream);
+        let waits = next.is_some_and(|next| tx.now < next.at && (next.failures > 0 || dirty.dirty_bytes < MUCH_BYTES));
+        !waits && !taken.contains(&stream)
+    };
     let due = dirty(state, wall_ms)
-        .filter(|(stream, dirty, settings)| may_be_cleaned(*stream) && dirty.is_due(settings, wall_ms));
+        .filter(|(stream, dirty, settings)| may_be_cleaned(*stream, dirty) && dirty.is_due(settings, wall_ms));
     // The first of them where several are as dirty.
     let dirtiest = due.max_by(|a, b| a.1.ratio().total_cmp(&b.1.ratio()).then(b.0.cmp(&a.0)));
     let Some((stream, dirty, settings)) = dirtiest else {
         tx.touch(Touch::NothingToClean);
         return None;
     };
-    let (task, epoch) = match free {
-        Some((task, epoch)) => (task, epoch.next()),
-        None => (tx.new_task(), LeaseEpoch(1)),
-    };
+    let (task, epoch) = (tx.new_task(), LeaseEpoch(1));
     let record = CleaningRecord {
         stream,
         range: dirty.range,
@@ -162,11 +160,31 @@ pub fn sweep(tx: &mut Tx<'_>) -> bool {
     let state = tx.state;
     for (task, stream) in state.index().cleanings() {
         let holder = state.cleaning(task).and_then(|record| record.holder);
-        if state.row(stream).is_none() || tasks::is_free(tx, task, holder) {
+        if state.row(stream).is_none() {
             tx.remove(Key::Cleaning(task));
+        } else if tasks::is_free(tx, task, holder) {
+            // Maybe it is this stream that ends its cleaners: whatever else is due comes first.
+            failed(tx, task, stream);
         }
     }
     false
+}
+
+/// Ends a cleaning. The more often that of a stream fails, the longer it waits.
+pub fn failed(tx: &mut Tx<'_>, task: TaskId, stream: StreamId) {
+    let failures = tx.timers.next_cleaning(stream).map_or(0, |next| next.failures);
+    let backoff = tx.limits.clean_backoff.saturating_mul(1 << failures.min(16));
+    tx.touch(Touch::CleanFailed(
+        stream,
+        tx.now + backoff.min(MAX_BACKOFF.max(tx.limits.clean_backoff)),
+    ));
+    tx.remove(Key::Cleaning(task));
+}
+
+/// Ends a cleaning that has come to its end.
+pub fn done(tx: &mut Tx<'_>, task: TaskId, stream: StreamId) {
+    tx.touch(Touch::Cleaned(stream, tx.now + tx.limits.clean_interval));
+    tx.remove(Key::Cleaning(task));
 }
 
 /// Takes a range of a stream off the objects that had it, and shows the cleaned ones in their place.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tailwater_format::metadata::{ConfigOwner, JournalState, Key, ObjectLife, ObjectRecord, Record, StreamRow};
+use tailwater_format::metadata::{
+    ConfigOwner, JournalState, Key, ObjectLife, ObjectRecord, ObjectSlice, ObjectSnapshot, Record, StreamRow,
+};
 use tailwater_types::{JournalId, NodeEpoch, NodeId, ObjectId, Offset, OffsetRange, StreamId, TaskId, TopicId};
 
 use super::runs::Runs;
@@ -271,15 +273,13 @@ impl Index {
         before: Option<&ObjectRecord>,
         after: Option<&ObjectRecord>,
     ) {
-        if let Some(before) = before {
+        if before.is_some() {
             self.prepared.remove(&id);
             self.condemned.remove(&id);
-            if before.life == ObjectLife::Committed {
-                self.remove_slices(id, before);
-                self.named.remove(&id);
-                self.unnamed.remove(&id);
-            }
+            self.named.remove(&id);
+            self.unnamed.remove(&id);
         }
+        self.follow_parts(id, &parts(before), &parts(after));
         let Some(after) = after else { return };
         match after.life {
             ObjectLife::Prepared => {
@@ -289,7 +289,6 @@ impl Index {
                 self.condemned.insert(id);
             }
             ObjectLife::Committed => {
-                self.add_slices(id, after);
                 let lives = |stream: &StreamId| match records.get(&Key::Streams(Key::block_of(*stream))) {
                     Some(Record::Streams(block)) => block.rows.contains_key(stream),
                     _ => false,
@@ -300,8 +299,28 @@ impl Index {
         }
     }
 
-    fn add_slices(&mut self, id: ObjectId, object: &ObjectRecord) {
-        for slice in &object.slices {
+    /// Of the many streams of an object a cleaning changes one: the others cost nothing, however many slices they have.
+    fn follow_parts(
+        &mut self,
+        id: ObjectId,
+        before: &BTreeMap<StreamId, Parts<'_>>,
+        after: &BTreeMap<StreamId, Parts<'_>>,
+    ) {
+        for (stream, parts) in before {
+            if after.get(stream) != Some(parts) {
+                self.remove_parts(id, *stream, parts);
+            }
+        }
+        for (stream, parts) in after {
+            if before.get(stream) != Some(parts) {
+                self.add_parts(id, *stream, parts);
+            }
+        }
+    }
+
+    fn add_parts(&mut self, id: ObjectId, stream: StreamId, parts: &Parts<'_>) {
+        let stream = self.streams.entry(stream).or_default();
+        for slice in &parts.slices {
             let at = SliceAt {
                 range: slice.range,
                 object: id,
@@ -310,38 +329,53 @@ impl Index {
                 bytes: slice.bytes,
                 is_cleaned: slice.is_cleaned,
             };
-            let stream = self.streams.entry(slice.stream).or_default();
             stream.runs.insert(slice.range);
             stream.slices.insert((slice.range.start, id), at);
             stream.bytes += slice.bytes;
         }
-        for snapshot in &object.snapshots {
-            let stream = self.streams.entry(snapshot.stream).or_default();
-            stream.snapshots.insert((snapshot.at, id));
-        }
+        let snapshots = parts.snapshots.iter().map(|snapshot| (snapshot.at, id));
+        stream.snapshots.extend(snapshots);
     }
 
-    fn remove_slices(&mut self, id: ObjectId, object: &ObjectRecord) {
-        for slice in &object.slices {
-            let stream = self.streams.entry(slice.stream).or_default();
+    fn remove_parts(&mut self, id: ObjectId, stream_id: StreamId, parts: &Parts<'_>) {
+        let stream = self.streams.entry(stream_id).or_default();
+        for slice in &parts.slices {
             let removed = stream.slices.remove(&(slice.range.start, id));
             stream.bytes -= removed.map_or(0, |removed| removed.bytes);
         }
-        for snapshot in &object.snapshots {
-            let stream = self.streams.entry(snapshot.stream).or_default();
+        for snapshot in &parts.snapshots {
             stream.snapshots.remove(&(snapshot.at, id));
         }
-        for id in streams_of(object) {
-            let stream = self.streams.entry(id).or_default();
+        if stream.is_empty() {
+            self.streams.remove(&stream_id);
+        } else if !parts.slices.is_empty() {
             stream.runs = Runs::default();
             for slice in stream.slices.values() {
                 stream.runs.insert(slice.range);
             }
-            if stream.is_empty() {
-                self.streams.remove(&id);
-            }
         }
     }
+}
+
+/// What a committed object has of one stream.
+#[derive(Default, PartialEq)]
+struct Parts<'a> {
+    slices: Vec<&'a ObjectSlice>,
+    snapshots: Vec<&'a ObjectSnapshot>,
+}
+
+/// Of an object that isn't committed readers find nothing.
+fn parts(object: Option<&ObjectRecord>) -> BTreeMap<StreamId, Parts<'_>> {
+    let mut parts = BTreeMap::<StreamId, Parts<'_>>::new();
+    for object in object.into_iter().filter(|object| object.life == ObjectLife::Committed) {
+        for slice in &object.slices {
+            parts.entry(slice.stream).or_default().slices.push(slice);
+        }
+        for snapshot in &object.snapshots {
+            parts.entry(snapshot.stream).or_default().snapshots.push(snapshot);
+        }
+    }
+    parts
 }
 
 type Rows = BTreeMap<StreamId, StreamRow>;

@@ -148,10 +148,10 @@ pub fn release(tx: &mut Tx<'_>, caller: Caller, lease: LeaseRef, done: bool) -> 
         }
         tx.remove(Key::Deletion(task));
     } else if let Some(cleaning) = tx.cleaning(task).cloned() {
-        if !done {
-            tx.touch(Touch::CleanAt(cleaning.stream, tx.now + tx.limits.clean_backoff));
+        match done {
+            true => cleaning::done(tx, task, cleaning.stream),
+            false => cleaning::failed(tx, task, cleaning.stream),
         }
-        tx.remove(Key::Cleaning(task));
     }
     Ok(())
 }

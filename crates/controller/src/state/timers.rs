@@ -28,10 +28,20 @@ pub enum Touch {
     Prepared(ObjectId),
     /// An object may be deleted from then on.
     DeleteAt(ObjectId, Instant),
-    /// A stream is to be cleaned from then on only.
-    CleanAt(StreamId, Instant),
+    /// A stream is to be cleaned from then on only: its cleaning failed.
+    CleanFailed(StreamId, Instant),
+    /// A stream was cleaned, and is to be again from then on only.
+    Cleaned(StreamId, Instant),
     /// Nothing was to be cleaned.
     NothingToClean,
+}
+
+/// When a stream may be cleaned again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextCleaning {
+    pub at: Instant,
+    /// How often it failed since it was cleaned.
+    pub failures: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -46,7 +56,7 @@ pub struct Timers {
     renewed: BTreeMap<TaskId, Instant>,
     prepared: BTreeMap<ObjectId, Instant>,
     delete_at: BTreeMap<ObjectId, Instant>,
-    clean_at: BTreeMap<StreamId, Instant>,
+    cleanings: BTreeMap<StreamId, NextCleaning>,
     nothing_to_clean: Option<Instant>,
 }
 
@@ -62,7 +72,7 @@ impl Timers {
             renewed: BTreeMap::new(),
             prepared: BTreeMap::new(),
             delete_at: BTreeMap::new(),
-            clean_at: BTreeMap::new(),
+            cleanings: BTreeMap::new(),
             nothing_to_clean: None,
         }
     }
@@ -91,8 +101,12 @@ impl Timers {
             Touch::DeleteAt(object, at) => {
                 self.delete_at.insert(object, at);
             }
-            Touch::CleanAt(stream, at) => {
-                self.clean_at.insert(stream, at);
+            Touch::CleanFailed(stream, at) => {
+                let failures = self.cleanings.get(&stream).map_or(0, |next| next.failures) + 1;
+                self.cleanings.insert(stream, NextCleaning { at, failures });
+            }
+            Touch::Cleaned(stream, at) => {
+                self.cleanings.insert(stream, NextCleaning { at, failures: 0 });
             }
             Touch::NothingToClean => self.nothing_to_clean = Some(now),
         }
@@ -144,8 +158,14 @@ impl Timers {
     }
 
     /// From when on a stream may be cleaned; `None`: at once.
-    pub fn clean_at(&self, stream: StreamId) -> Option<Instant> {
-        self.clean_at.get(&stream).copied()
+    pub fn next_cleaning(&self, stream: StreamId) -> Option<NextCleaning> {
+        self.cleanings.get(&stream).copied()
+    }
+
+    /// Streams whose last cleaning failed.
+    pub fn failed_cleanings(&self) -> impl Iterator<Item = StreamId> {
+        let failed = self.cleanings.iter().filter(|(_, next)| next.failures > 0);
+        failed.map(|(stream, _)| *stream)
     }
 
     /// When it was found last that nothing is to be cleaned.
@@ -168,7 +188,7 @@ impl Timers {
         self.renewed.retain(|task, _| index.is_task(*task));
         self.prepared.retain(|object, _| index.is_unsettled(*object));
         self.delete_at.retain(|object, _| index.is_unsettled(*object));
-        self.clean_at.retain(|stream, _| state.row(*stream).is_some());
+        self.cleanings.retain(|stream, _| state.row(*stream).is_some());
     }
 
     fn since(&self, reading: Option<&Instant>) -> Instant {

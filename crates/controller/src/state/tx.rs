@@ -32,6 +32,7 @@ pub struct Limits {
     pub delete_delay: Duration,
     /// How long a stream is left alone whose cleaning was given back without being done.
     pub clean_backoff: Duration,
+    pub clean_interval: Duration,
 }
 
 /// What is to be done outside once a step is durable. Each is repeated until the state says that it was done.

@@ -321,8 +321,8 @@ fn settings_say_what_is_due() {
     assert_eq!(cleaning.due(), Some((0, 0, 21, 10)));
 }
 
-/// A stream has one cleaning at a time; one that failed waits, one whose holder is gone is given to another under a new
-/// epoch, and one of a deleted topic is forgotten.
+/// A stream has one cleaning at a time; one that failed waits, the longer the more often it did, and so does one whose holder
+/// is gone: it may have gone of it. One of a deleted topic is forgotten.
 #[test]
 fn a_cleaning_has_one_holder() {
     let mut cleaning = cleaning(&[]);
@@ -331,9 +331,11 @@ fn a_cleaning_has_one_holder() {
     assert_eq!(cleaning.lease(), None);
     let request = cleaning.replacing(lost, (0, 10), &[first], true);
     cleaning.compactor = cleaning.machine.register(201, Tier::Compactor, 2);
-    let lease = cleaning.lease().unwrap().lease;
-    assert_eq!((lease.task, lease.epoch), (lost.task, lost.epoch.next()));
+    assert_eq!(cleaning.lease(), None, "another stream's turn");
     assert_eq!(cleaning.commit(&request), Err(Error::LeaseFenced { task: lost.task }));
+    cleaning.machine.pass(LEASE);
+    let lease = cleaning.lease().unwrap().lease;
+    assert_ne!(lease.task, lost.task);
     cleaning.machine.chores();
     assert_eq!(
         cleaning.machine.object_life(request.objects[0].object),
@@ -343,7 +345,14 @@ fn a_cleaning_has_one_holder() {
     cleaning.release(lease, false);
     assert_eq!(cleaning.lease(), None, "it failed a moment ago");
     cleaning.machine.pass(LEASE);
-    assert!(cleaning.lease().is_some());
+    assert_eq!(cleaning.lease(), None, "for the second time");
+    cleaning.machine.pass(LEASE);
+    let lease = cleaning.lease().unwrap().lease;
+    cleaning.release(lease, true);
+    let lease = cleaning.lease().unwrap().lease;
+    cleaning.release(lease, false);
+    cleaning.machine.pass(LEASE);
+    assert!(cleaning.lease().is_some(), "for the first time since it was cleaned");
 
     let frontend = cleaning.machine.register(1, Tier::Frontend, 2);
     let topic = cleaning.machine.state.index().topic("a").unwrap();
@@ -441,4 +450,22 @@ fn clean_some(cleaning: &mut Cleaning, lease: LeaseRef, draw: u64) -> bool {
         abandoned: Vec::new(),
     };
     cleaning.commit(&request).is_ok()
+}
+
+/// A stream that was cleaned is left alone for a while, unless much has come since.
+#[test]
+fn a_cleaned_stream_has_its_rest() {
+    let mut cleaning = cleaning(&[]);
+    cleaning.machine.limits.clean_interval = 10 * LEASE;
+    cleaning.put(&[(0, 0, 10)]);
+    assert!(cleaning.due().is_some());
+    assert_eq!(cleaning.due(), None);
+    let id = cleaning.machine.prepare(cleaning.compactor, cleaning.upload, 1)[0];
+    let mut large = object(id, &[(0, 10, 20)]);
+    large.streams[0].bytes = 1 << 30;
+    cleaning.commit_upload(large);
+    assert_eq!(cleaning.due().map(|due| due.2), Some(20));
+    assert_eq!(cleaning.due().map(|due| due.2), Some(20), "nothing of it was replaced");
+    cleaning.machine.pass(10 * LEASE);
+    assert!(cleaning.due().is_some());
 }

@@ -59,6 +59,7 @@ impl Machine {
                 object_deadline: LEASE * 9,
                 delete_delay: LEASE * 6,
                 clean_backoff: LEASE,
+                clean_interval: Duration::ZERO,
             },
             now,
             effects: Vec::new(),
