@@ -91,6 +91,22 @@ def group_members(out: str) -> str:
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", out)
 
 
+def internal(out: str) -> str:
+    """What these cases put into an internal topic, record by record, without ids and times, which are the server's own."""
+    lines, decoder = [], json.JSONDecoder()
+    out = out.strip()
+    while out:
+        record, end = decoder.raw_decode(out)
+        out = out[end:].lstrip()
+        # Apache Kafka also says of a group that it has no members before it gets its first one.
+        unborn = record["value"] and record["value"]["data"].get("generation") == 0
+        if any(str(name).startswith("tools-") for name in record["key"]["data"].values()) and not unborn:
+            line = re.sub(r"-[0-9a-f]{8}-[0-9a-f-]{27}", "-UUID", json.dumps(record))
+            line = re.sub(r'("\w*(?:[tT]imestamp\w*|[pP]roducerId)"): \d+', r"\1: N", line)
+            lines.append(re.sub(r'("topicId"): "[\w-]{22}"', r"\1: UUID", line))
+    return "\n".join(lines)
+
+
 def sections() -> list:
     cases = []
 
@@ -163,6 +179,12 @@ def sections() -> list:
     groups("reset to an offset", "--reset-offsets --group tools-g --topic tools-d --to-offset 100 --execute")
     groups("reset by a shift", "--reset-offsets --group tools-g --topic tools-d --shift-by 50 --execute")
     groups("describe after a reset", "--describe --group tools-g", group_members)
+    formatted = lambda name, topic, formatter: case(  # noqa: E731
+        f"internal topics: {name}", "consumer.ConsoleConsumer",
+        f"--topic {topic} --from-beginning --timeout-ms 5000 --formatter org.apache.kafka.tools.consumer.{formatter}", internal,
+    )  # fmt: skip
+    formatted("offsets", "__consumer_offsets", "OffsetsMessageFormatter")
+    formatted("groups", "__consumer_offsets", "GroupMetadataMessageFormatter")
     groups("reset to the latest", "--reset-offsets --group tools-g --all-topics --to-latest --execute")
     groups("reset to a time", "--reset-offsets --group tools-g --topic tools-d --to-datetime 2020-01-01T00:00:00.000Z --execute")
     groups("reset one that isn't there", "--reset-offsets --group tools-new --topic tools-d --to-earliest --execute")
@@ -205,6 +227,8 @@ def sections() -> list:
     transactions("producers after it", f"describe-producers {of_open}")
     transactions("end by force", "forceTerminateTransaction --transactionalId tools-open")
     transactions("describe what was ended", "describe --transactional-id tools-open")
+
+    formatted("transactions", "__transaction_state", "TransactionLogMessageFormatter")
 
     case("log directories: describe", "LogDirsCommand", "--describe --topic-list tools-d", log_directories)
     case("log directories: of another broker", "LogDirsCommand", "--describe --broker-list 77")

@@ -60,7 +60,7 @@ class Runner:
         text = f"exit {answer['exit']}\n{facts.strip()}"
         if answer["err"].strip():
             # The first lines of stacks say which failure it is, the others where in the tool.
-            errors = (line for line in answer["err"].strip().split("\n") if not re.match(r"\s+(at |\.\.\. )", line))
+            errors = (line for line in answer["err"].strip().split("\n") if not re.match(r"\s+(at |\.\.\. )|The consumer rebalance protocol", line))
             text += "\nstderr:\n" + "\n".join(errors)
         return normalised(text, self.bootstrap)
 
@@ -71,6 +71,7 @@ class Runner:
 
 def normalised(text: str, bootstrap: str) -> str:
     text = text.replace(bootstrap, "HOST:PORT").replace(bootstrap.split(":")[0], "HOST")
+    text = re.sub(r"Processed a total of \d+ messages", "Processed a total of N messages", text)
     text = re.sub(r"TopicId: [\w-]{22}", "TopicId: UUID", text)
     text = re.sub(r"\(id: \d+ rack: \w+ [^)]*\)", f"(id: {BROKER})", text)
     return "\n".join(line.rstrip() for line in text.strip().split("\n"))
