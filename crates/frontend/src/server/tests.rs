@@ -19,3 +19,4 @@ mod transactions;
 mod txn;
 mod txn_kills;
 mod txn_offsets;
+mod txn_wire;

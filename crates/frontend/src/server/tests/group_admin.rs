@@ -7,6 +7,7 @@ use tailwater_kafka::messages::*;
 use tailwater_kafka::{ErrorCode, Str};
 
 use super::client::{Client, Server};
+use super::groups::LOOKS;
 
 const ALL_GROUP_OPERATIONS: i32 = 3400;
 
@@ -16,17 +17,25 @@ async fn coordinators(client: &mut Client) {
         key: "g".into(),
         ..Default::default()
     };
-    while client.ask(3, &find).await.error_code.is_error() {}
+    for _ in 0..LOOKS {
+        if client.ask(3, &find).await.error_code == ErrorCode::None {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let mut loaded = 0;
     for group in ["g", "h", "i", "j", "k", "l"] {
         let request = OffsetFetchRequest {
             group_id: group.into(),
             ..Default::default()
         };
-        while client.ask(5, &request).await.error_code.is_error() {
+        for _ in 0..LOOKS {
+            if client.ask(5, &request).await.error_code == ErrorCode::None {
+                loaded += 1;
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        loaded += 1;
     }
     assert_eq!(loaded, 6);
 }

@@ -7,6 +7,10 @@ use tailwater_kafka::messages::*;
 use tailwater_kafka::{ErrorCode, Str, Uuid};
 
 use super::client::{Client, Server};
+use crate::metadata::names;
+
+/// How many times something is looked for, every 5 ms.
+pub(super) const LOOKS: usize = 2000;
 
 /// Waits until the group's coordinator is there and has loaded.
 pub(super) async fn coordinator(client: &mut Client) {
@@ -16,7 +20,7 @@ pub(super) async fn coordinator(client: &mut Client) {
     };
     let found = client.ask(3, &find).await;
     assert_eq!((found.error_code, found.node_id), (ErrorCode::None, 1));
-    loop {
+    for _ in 0..LOOKS {
         let request = OffsetFetchRequest {
             group_id: "g".into(),
             topics: None,
@@ -28,6 +32,7 @@ pub(super) async fn coordinator(client: &mut Client) {
             error => panic!("{error}"),
         }
     }
+    panic!("the coordinator doesn't load");
 }
 
 pub(super) fn join(member_id: &str) -> JoinGroupRequest {
@@ -344,6 +349,12 @@ async fn commits_of_many_clients_share_batches() {
         let response = client.receive::<OffsetCommitRequest>(id, 8).await;
         assert_eq!(response.topics[0].partitions[0].error_code, ErrorCode::None);
     }
+    let index = server.partition_for(names::CONSUMER_OFFSETS, "g");
+    let batches = server.batches(names::CONSUMER_OFFSETS, index).await;
+    let records: i32 = batches.iter().map(|(header, _)| header.count).sum();
+    assert_eq!(records, 50);
+    // So many are on their way while nothing is stored; all others wait for room, and then go together.
+    assert!(batches.len() <= 17, "{} batches", batches.len());
 }
 
 /// What group requests refuse before any group is asked.

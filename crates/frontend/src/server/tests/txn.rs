@@ -290,7 +290,7 @@ async fn rule_15_init_producer_id_is_checked_and_aborts_first() {
     assert_eq!(found.aborted_transactions.unwrap_or_default().len(), 1);
 }
 
-/// A coordinator that dies with transactions open or decided has a successor that knows of them, and ends what runs too long.
+/// A coordinator that dies with transactions open or decided has a successor that knows of them.
 #[tokio::test]
 async fn a_coordinator_knows_after_a_restart_what_it_knew() {
     let server = Server::start().await;

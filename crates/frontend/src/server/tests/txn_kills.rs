@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tailwater_kafka::batch::{BatchHeader, Batches, Marker, TransactionEnd};
 use tailwater_kafka::messages::*;
 use tailwater_kafka::{ErrorCode, Str};
@@ -14,7 +15,7 @@ use crate::metadata::names;
 use crate::testing::transactional;
 
 /// Nobody is here under this number, so no marker gets there.
-const NOBODY: u32 = 2;
+pub(super) const NOBODY: u32 = 2;
 
 impl Server {
     fn streams(&self, topic: &str) -> Vec<StreamId> {
@@ -25,7 +26,7 @@ impl Server {
     }
 
     /// Has other leaders for all of a topic's partitions, and waits until this node knows.
-    async fn move_to(&self, topic: &str, leader: u32) {
+    pub(super) async fn move_to(&self, topic: &str, leader: u32) {
         for stream in self.streams(topic) {
             self.fixture.controller.move_to(stream, leader);
         }
@@ -44,31 +45,46 @@ impl Server {
 
     /// The control batches of the topic's only partition, with their markers.
     async fn markers(&self) -> Vec<(BatchHeader, Marker)> {
+        let batches = self.batches("t", 0).await.into_iter();
+        batches
+            .filter(|(header, _)| header.is_control())
+            .map(|(header, bytes)| (header, Marker::read(&bytes).expect("whole").expect("a marker")))
+            .collect()
+    }
+
+    /// All committed batches of a partition that is led here.
+    pub(super) async fn batches(&self, topic: &str, index: i32) -> Vec<(BatchHeader, Bytes)> {
         let view = self.fixture.data.view.snapshot();
-        let id = view.topic_named("t").expect("it is there").info.id;
-        let partition = self.fixture.opened(id, 0).await;
+        let id = view.topic_named(topic).expect("it is there").info.id;
+        let partition = self.fixture.opened(id, index).await;
         let (mut from, end) = (partition.log_start(), partition.high_watermark());
-        let mut markers = Vec::new();
+        let mut found = Vec::new();
         while from < end {
             let runs = partition.read(from, end, 1 << 20, true).await.expect("it is readable");
-            for batch in runs.into_iter().flat_map(Batches::new) {
-                let (header, bytes) = batch.expect("whole");
-                from = header.end_offset();
-                if header.is_control() {
-                    markers.push((header, Marker::read(&bytes).expect("whole").expect("a marker")));
-                }
-            }
+            found.extend(
+                runs.into_iter()
+                    .flat_map(Batches::new)
+                    .map(|batch| batch.expect("whole")),
+            );
+            from = found.last().map_or(end, |(header, _)| header.end_offset());
         }
-        markers
+        found
     }
 
     /// The epoch of whoever coordinates the id.
     fn coordinator_epoch(&self) -> i32 {
+        let index = self.partition_for(names::TRANSACTION_STATE, ID);
         let view = self.fixture.data.view.snapshot();
         let topic = view.topic_named(names::TRANSACTION_STATE).expect("it is there");
-        let hash = ID.bytes().fold(0, |hash, byte| hash * 31 + i32::from(byte));
-        let index = hash % i32::try_from(topic.partitions.len()).unwrap();
         topic.partitions[&index].leader_epoch.0
+    }
+
+    /// The partition of an internal topic in which `id`'s records are.
+    pub(super) fn partition_for(&self, topic: &str, id: &str) -> i32 {
+        let view = self.fixture.data.view.snapshot();
+        let partitions = view.topic_named(topic).expect("it is there").partitions.len();
+        let hash = id.bytes().fold(0, |hash, byte| hash * 31 + i32::from(byte));
+        hash % i32::try_from(partitions).unwrap()
     }
 }
 
