@@ -6,6 +6,7 @@
 mod failover;
 mod figures;
 mod latency;
+mod producers;
 mod raw;
 mod subject;
 mod wal_only;
@@ -97,6 +98,9 @@ fn main() -> Result<()> {
     if wanted("standalone") {
         standalone(&arguments, &mut figures)?;
         wal_only::standalone(&arguments, &mut figures)?;
+    }
+    if wanted("producers") {
+        producers::measure(&arguments.binary, &mut figures)?;
     }
     if wanted("apart") {
         let (subject, ready) = Subject::apart(&arguments.binary);
@@ -318,6 +322,7 @@ fn aims(figures: &mut Figures) {
     figures.aim(FETCH, "≤ 0.7");
     figures.aim(TAIL, "≤ 0.35");
     figures.aim(READY, "standalone ≤ 200");
+    producers::aims(figures);
     figures.aim(IDLE_MEMORY, "standalone ≤ 50");
     figures.aim(PER_PARTITION, "≤ 4");
     figures.aim(
