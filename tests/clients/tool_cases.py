@@ -8,8 +8,8 @@ import re
 from typing import Callable, NamedTuple
 
 TOOLS = "org.apache.kafka.tools."
-# None of Kafka's: it makes what they are to find.
-UNFINISHED = "Unfinished"
+# None of Kafka's: they make what the tools are to find.
+UNFINISHED, LIVING = "Unfinished", "Living"
 BROKER = "1"
 
 
@@ -88,7 +88,9 @@ def replication(out: str) -> str:
 
 
 def group_members(out: str) -> str:
-    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", out)
+    """Member ids, of both protocols, are random, and columns as wide as they are."""
+    out = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|(?<=[ ,])[\w-]{22}(?= )", "UUID", out)
+    return re.sub(" +", " ", out)
 
 
 def internal(out: str) -> str:
@@ -107,11 +109,16 @@ def internal(out: str) -> str:
     return "\n".join(lines)
 
 
+def group_epochs(out: str) -> str:
+    """Apache Kafka 4.3 begins a group whose coordinator assigns with epoch 2."""
+    return numbers_aside(group_members(out))
+
+
 def sections() -> list:
     cases = []
 
     def case(name: str, tool: str, arguments: str, facts: Callable = everything) -> None:
-        tool = tool if tool.startswith("kafka.") or tool == UNFINISHED else TOOLS + tool
+        tool = tool if tool.startswith("kafka.") or tool in (UNFINISHED, LIVING) else TOOLS + tool
         cases.append(Case(name, tool, arguments, facts))
 
     topics = lambda name, arguments, facts=everything: case(f"topics: {name}", "TopicCommand", arguments, facts)  # noqa: E731
@@ -194,6 +201,25 @@ def sections() -> list:
     groups("what is left", "--list", ours)
     case("groups: list of every kind", "GroupsCommand", "--list", ours)
     case("groups: list of one kind", "GroupsCommand", "--list --group-type consumer", ours)
+
+    for protocol in ("classic", "consumer"):
+        live = lambda name, arguments, facts=group_members: case(  # noqa: E731
+            f"a living group, {protocol}: {name}", "consumer.group.ConsumerGroupCommand", arguments, facts,  # noqa: B023
+        )  # fmt: skip
+        group = f"tools-{protocol}"
+        case(f"a living group, {protocol}: a member", LIVING, f"--group {group} --protocol {protocol} --topic tools-d")
+        live("describe", f"--describe --group {group}")
+        live("describe in full", f"--describe --group {group} --verbose")
+        live("describe members", f"--describe --group {group} --members --verbose", group_epochs)
+        live("describe state", f"--describe --group {group} --state --verbose", group_epochs)
+        live("list those of its state", "--list --state stable", ours)
+        live("list those of its type", f"--list --type {protocol}", ours)
+        live("reset", f"--reset-offsets --group {group} --topic tools-d --to-earliest --execute")
+        live("delete offsets", f"--delete-offsets --group {group} --topic tools-d")
+        live("delete", f"--delete --group {group}")
+        case(f"a living group, {protocol}: it ends", LIVING, f"--end {group}")
+        live("describe state when it is empty", f"--describe --group {group} --state --verbose", group_epochs)
+        live("delete when it is empty", f"--delete --group {group}")
 
     delete = lambda name, offset: case(  # noqa: E731
         f"records: {name}", "DeleteRecordsCommand",
