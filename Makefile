@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 DATA ?= ./data
 
-.PHONY: run build cluster cluster-stop clients test test-long test-reference compatibility kubernetes-dry-run check bench \
-	clean
+.PHONY: run build cluster cluster-stop clients test test-long test-models test-reference compatibility kubernetes-dry-run check \
+	bench clean
 
 run: build
 	target/release/tailwater standalone --data-dir $(DATA)
@@ -36,6 +36,13 @@ test: clients
 # The same clients and kills with 100,000 records and 20 rounds of each.
 test-long: clients
 	TAILWATER_TEST_LONG=1 cargo test --workspace --locked --test clients --test kill9 --test cluster --test transactions -- --nocapture
+
+# Transactions in a model of coordinators, leaders, producers and the network between them: SEEDS runs, from FIRST on.
+SEEDS ?= 20000
+FIRST ?= 0
+test-models:
+	TAILWATER_TEST_SEEDS=$(SEEDS) TAILWATER_TEST_FIRST_SEED=$(FIRST) \
+		cargo test --workspace --locked --lib txn::tests::joint -- --nocapture
 
 # The client tests, Kafka's tools and our admin commands against Apache Kafka 4.3.0, which tests/reference/kafka starts: they are right about Kafka.
 test-reference: clients

@@ -4,5 +4,6 @@ mod ends;
 mod harness;
 mod init;
 mod interleavings;
+mod joint;
 mod records;
 mod timers;
