@@ -145,23 +145,33 @@ impl Harness {
     pub fn commit_next(&mut self, result: Result<(), ErrorCode>) {
         let write = self.in_flight.remove(0);
         if result.is_ok() {
-            self.log.extend(write.records.iter().cloned());
-            let producer_id = match GroupMachine::form(&write) {
-                Form::Plain => None,
-                Form::Transactional(producer) => Some(producer.producer_id),
-                Form::Marker(marker) => {
-                    self.history.push(Logged::End {
-                        producer_id: marker.producer_id,
-                        is_commit: marker.marker.end == TransactionEnd::Commit,
-                    });
-                    None
-                }
-            };
-            let logged = |record: &Record| Logged::Record(Box::new(record.clone()), producer_id);
-            self.history.extend(write.records.iter().map(logged));
+            self.store(&write);
         }
         let effects = self.shard.written(write, result, self.now, &One(self.topic));
         self.take(effects);
+    }
+
+    /// The oldest write is in the log, and nobody hears of it: its shard is gone.
+    pub fn store_next(&mut self) {
+        let write = self.in_flight.remove(0);
+        self.store(&write);
+    }
+
+    fn store(&mut self, write: &Write) {
+        self.log.extend(write.records.iter().cloned());
+        let producer_id = match GroupMachine::form(write) {
+            Form::Plain => None,
+            Form::Transactional(producer) => Some(producer.producer_id),
+            Form::Marker(marker) => {
+                self.history.push(Logged::End {
+                    producer_id: marker.producer_id,
+                    is_commit: marker.marker.end == TransactionEnd::Commit,
+                });
+                None
+            }
+        };
+        let logged = |record: &Record| Logged::Record(Box::new(record.clone()), producer_id);
+        self.history.extend(write.records.iter().map(logged));
     }
 
     pub fn pass(&mut self, time: Duration) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tailwater_kafka::ErrorCode;
 use tailwater_kafka::batch::TransactionEnd;
+use tailwater_runtime::clock::Instant;
 
 use super::harness::*;
 use crate::coordinator::{Form, Machine as _};
@@ -14,20 +15,48 @@ use crate::group::machine::GroupMachine;
 
 #[derive(Clone, Debug)]
 enum Action {
-    JoinNew { member: usize },
-    JoinStatic { instance: usize },
-    Rejoin { member: usize, other_metadata: bool },
-    Sync { member: usize },
-    Heartbeat { member: usize },
-    Leave { member: usize },
-    Commit { member: usize },
+    JoinNew {
+        member: usize,
+    },
+    JoinStatic {
+        instance: usize,
+    },
+    Rejoin {
+        member: usize,
+        other_metadata: bool,
+    },
+    Sync {
+        member: usize,
+    },
+    Heartbeat {
+        member: usize,
+    },
+    Leave {
+        member: usize,
+    },
+    Commit {
+        member: usize,
+    },
     Delete,
     DeleteOffset,
-    CommitInTransaction { member: usize, producer_id: i64 },
-    EndTransaction { producer_id: i64, is_commit: bool },
-    Outcome { stored: bool },
-    Pass { seconds: u64 },
-    Restart,
+    CommitInTransaction {
+        member: usize,
+        producer_id: i64,
+    },
+    EndTransaction {
+        producer_id: i64,
+        is_commit: bool,
+    },
+    Outcome {
+        stored: bool,
+    },
+    Pass {
+        seconds: u64,
+    },
+    /// The coordinator moves; of what was on its way so much is in the log, and nobody is answered.
+    Restart {
+        stored: usize,
+    },
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -48,17 +77,26 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(producer_id, is_commit)| Action::EndTransaction { producer_id, is_commit }),
         5 => (0..10u8).prop_map(|n| Action::Outcome { stored: n > 0 }),
         4 => prop_oneof![Just(1u64), Just(4), Just(35), Just(70), Just(400)].prop_map(|seconds| Action::Pass { seconds }),
-        1 => Just(Action::Restart),
+        1 => (0..3usize).prop_map(|stored| Action::Restart { stored }),
     ]
 }
+
+/// That of every member, as `join` asks for it.
+const SESSION: Duration = Duration::from_secs(30);
+/// Slots from here on are of static members.
+const STATIC: usize = 6;
 
 /// What clients have been told.
 #[derive(Default)]
 struct Seen {
     /// Member slot → its id and generation.
     members: BTreeMap<usize, (String, i32)>,
-    /// Who asked, and in which generation it believed to be.
-    pending: BTreeMap<Waiter, (usize, i32)>,
+    /// Who asked, under which id, and in which generation it believed to be.
+    pending: BTreeMap<Waiter, (usize, String, i32)>,
+    /// Which slot was ever told to be this member.
+    slots: BTreeMap<String, usize>,
+    /// When a member heard last that all is well.
+    well: BTreeMap<String, Instant>,
     /// Generation → who leads it, as its members were told.
     leaders: BTreeMap<i32, String>,
     newest: i32,
@@ -100,7 +138,7 @@ fn learn(h: &mut Harness, seen: &mut Seen) {
     let waiters: Vec<Waiter> = seen.pending.keys().copied().collect();
     for waiter in waiters {
         let Some(reply) = h.reply(waiter) else { continue };
-        let (slot, asked_in) = seen.pending.remove(&waiter).unwrap();
+        let (slot, asked_as, asked_in) = seen.pending.remove(&waiter).unwrap();
         match reply {
             Reply::Join(reply) if reply.error == ErrorCode::None => {
                 assert!(reply.generation >= seen.newest, "generations went back");
@@ -119,6 +157,7 @@ fn learn(h: &mut Harness, seen: &mut Seen) {
                     );
                     assert!(reply.members.iter().any(|member| member.member_id == reply.member_id));
                 }
+                seen.slots.insert(reply.member_id.clone(), slot);
                 seen.members.insert(slot, (reply.member_id, reply.generation));
             }
             Reply::Join(reply) if reply.error == ErrorCode::MemberIdRequired => {
@@ -126,11 +165,24 @@ fn learn(h: &mut Harness, seen: &mut Seen) {
             }
             Reply::Sync(reply) if reply.error == ErrorCode::None && !reply.assignment.is_empty() => {
                 let text = String::from_utf8(reply.assignment.to_vec()).unwrap();
-                assert!(text.ends_with(&format!("@{asked_in}")), "{text} in {asked_in}");
+                let (for_whom, generation) = text.split_once('@').unwrap();
+                assert_eq!(generation, asked_in.to_string(), "{text} in {asked_in}");
+                // A static member goes on with what it had under its last id.
+                let is_own = for_whom == asked_as || slot >= STATIC && seen.slots.get(for_whom) == Some(&slot);
+                assert!(is_own, "{asked_as} was given {text}");
             }
             _ => {}
         }
     }
+}
+
+/// In which form a write is, and what it says of the one offset.
+fn what_it_says(write: &Write) -> (Form, Option<Option<i64>>) {
+    let offset = write.records.iter().find_map(|record| match record {
+        Record::Offset { value, .. } => Some(value.as_ref().map(|value| value.offset)),
+        Record::Group { .. } | Record::Consumer { .. } => None,
+    });
+    (GroupMachine::form(write), offset)
 }
 
 fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
@@ -142,11 +194,11 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
                 ..join("", &format!("m{number}"))
             };
             let waiter = h.ask(Request::Join(ask));
-            seen.pending.insert(waiter, (member, -1));
+            seen.pending.insert(waiter, (member, String::new(), -1));
         }
         Action::JoinStatic { instance } => {
             let waiter = h.ask(static_join(&format!("i{instance}"), "", &format!("static{number}")));
-            seen.pending.insert(waiter, (6 + instance, -1));
+            seen.pending.insert(waiter, (STATIC + instance, String::new(), -1));
         }
         Action::Rejoin { member, other_metadata } => {
             let (id, _) = id_of(seen, member);
@@ -160,7 +212,7 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
                     protocols: protocols(names),
                     ..join(&id, "")
                 }));
-                seen.pending.insert(waiter, (member, -1));
+                seen.pending.insert(waiter, (member, String::new(), -1));
             }
         }
         Action::Sync { member } => {
@@ -172,16 +224,27 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
                 .collect();
             let parts: Vec<(&str, &str)> = parts.iter().map(|(id, part)| (id.as_str(), part.as_str())).collect();
             let waiter = h.ask(sync(&id, generation, &parts));
-            seen.pending.insert(waiter, (member, generation));
+            seen.pending.insert(waiter, (member, id, generation));
         }
         Action::Heartbeat { member } => {
             let (id, generation) = id_of(seen, member);
-            h.heartbeat(&id, generation);
+            match h.heartbeat(&id, generation) {
+                ErrorCode::None => _ = seen.well.insert(id, h.now.at),
+                ErrorCode::UnknownMemberId => {
+                    let passed = seen.well.get(&id).map(|at| h.now.at.saturating_duration_since(*at));
+                    assert!(
+                        passed.is_none_or(|passed| passed >= SESSION),
+                        "{id} was put out after {passed:?}"
+                    );
+                }
+                _ => {}
+            }
         }
         Action::Leave { member } => {
             let (id, _) = seen.members.remove(&member).unwrap_or_default();
+            seen.well.remove(&id);
             let waiter = h.ask(leave(&[&id]));
-            seen.pending.insert(waiter, (member, -1));
+            seen.pending.insert(waiter, (member, String::new(), -1));
         }
         Action::Commit { member } => {
             let (id, generation) = id_of(seen, member);
@@ -189,11 +252,11 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
         }
         Action::Delete => {
             let waiter = h.ask(Request::Delete);
-            seen.pending.insert(waiter, (0, -1));
+            seen.pending.insert(waiter, (0, String::new(), -1));
         }
         Action::DeleteOffset => {
             let waiter = h.ask(Request::DeleteOffsets(vec![at(0)]));
-            seen.pending.insert(waiter, (0, -1));
+            seen.pending.insert(waiter, (0, String::new(), -1));
         }
         Action::CommitInTransaction { member, producer_id } => {
             let (id, generation) = id_of(seen, member);
@@ -208,12 +271,8 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
             h.end_transaction(producer_id, end);
         }
         Action::Outcome { stored } if !h.in_flight.is_empty() => {
+            let (form, offset) = what_it_says(&h.in_flight[0]);
             let records = &h.in_flight[0].records;
-            let form = GroupMachine::form(&h.in_flight[0]);
-            let offset = records.iter().find_map(|record| match record {
-                Record::Offset { value, .. } => Some(value.as_ref().map(|value| value.offset)),
-                Record::Group { .. } | Record::Consumer { .. } => None,
-            });
             // A group that is made anew counts its generations anew.
             let forgotten = records
                 .iter()
@@ -234,14 +293,21 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
         }
         Action::Outcome { .. } => {}
         Action::Pass { seconds } => h.pass(Duration::from_secs(seconds)),
-        Action::Restart => {
-            let old = std::mem::replace(h, Harness::new());
+        Action::Restart { stored } => {
+            let mut old = std::mem::replace(h, Harness::new());
+            for _ in 0..stored.min(old.in_flight.len()) {
+                let (form, offset) = what_it_says(&old.in_flight[0]);
+                old.store_next();
+                seen.offset.apply(form, offset);
+            }
             *h = old.restart();
             h.commits_at_once = false;
             // Nobody will be answered any more; what was told of generations may be told again after this.
             *seen = Seen {
                 offset: seen.offset.clone(),
                 members: std::mem::take(&mut seen.members),
+                slots: std::mem::take(&mut seen.slots),
+                well: std::mem::take(&mut seen.well),
                 ..Seen::default()
             };
         }
@@ -251,8 +317,9 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// One leader a generation, generations only grow, nobody gets an assignment of another generation, offsets are
-    /// what stands last in the log outside of open and aborted transactions, and in the end everybody is answered and an abandoned group is forgotten.
+    /// One leader a generation, generations only grow, nobody gets an assignment of another generation or member, nobody who
+    /// was heard of within its session is put out, offsets are what stands last in the log outside of open and aborted
+    /// transactions, and in the end everybody is answered and an abandoned group is forgotten.
     #[test]
     fn any_interleaving_keeps_the_groups_promises(actions in prop::collection::vec(action(), 1..120)) {
         let mut h = Harness::new();

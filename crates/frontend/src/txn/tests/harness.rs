@@ -118,11 +118,16 @@ impl Harness {
 
     /// The outcome of the oldest markers: all of them are written, or none.
     pub fn mark_next(&mut self, is_written: bool) {
-        let markers = self.markers.remove(0);
+        self.mark(0, |_| is_written);
+    }
+
+    /// The outcome of some markers: which partitions have them.
+    pub fn mark(&mut self, number: usize, is_written: impl Fn(&TopicPartition) -> bool) {
+        let markers = self.markers.remove(number);
         let marked = Marked {
             id: markers.id,
             producer: markers.producer,
-            partitions: if is_written { markers.partitions } else { Vec::new() },
+            partitions: markers.partitions.into_iter().filter(is_written).collect(),
             attempt: markers.attempt,
         };
         let effects = self.shard.marked(marked, self.now);

@@ -18,6 +18,7 @@ enum Action {
     Add {
         who: usize,
         partition: i32,
+        client_version: i16,
     },
     Verify {
         who: usize,
@@ -31,8 +32,10 @@ enum Action {
     Outcome {
         stored: bool,
     },
+    /// The outcome of any of the markers on their way: a bit for each partition that has them.
     Mark {
-        written: bool,
+        number: usize,
+        written: u8,
     },
     Pass {
         millis: u64,
@@ -48,12 +51,14 @@ fn action() -> impl Strategy<Value = Action> {
     let partition = 0..3i32;
     prop_oneof![
         3 => proptest::option::of(who.clone()).prop_map(|says_who| Action::Init { says_who }),
-        6 => (who.clone(), partition.clone()).prop_map(|(who, partition)| Action::Add { who, partition }),
+        6 => (who.clone(), partition.clone(), prop_oneof![Just(0i16), Just(2)])
+            .prop_map(|(who, partition, client_version)| Action::Add { who, partition, client_version }),
         2 => (who.clone(), partition).prop_map(|(who, partition)| Action::Verify { who, partition }),
         5 => (who, any::<bool>(), any::<bool>())
             .prop_map(|(who, is_commit, with_new_epoch)| Action::End { who, is_commit, with_new_epoch }),
         12 => (0..10u8).prop_map(|n| Action::Outcome { stored: n > 0 }),
-        8 => (0..4u8).prop_map(|n| Action::Mark { written: n > 0 }),
+        8 => (0..3usize, prop_oneof![Just(0u8), Just(7), 0..8u8])
+            .prop_map(|(number, written)| Action::Mark { number, written }),
         2 => prop_oneof![Just(10u64), Just(1000), Just(61_000)].prop_map(|millis| Action::Pass { millis }),
         1 => (0..3usize).prop_map(|stored| Action::Restart { stored }),
     ]
@@ -178,12 +183,16 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action) {
             };
             ask(h, seen, Asked::Init, request);
         }
-        Action::Add { who, partition } => {
+        Action::Add {
+            who,
+            partition,
+            client_version,
+        } => {
             let who = seen.producer(who);
             let request = Request::Add {
                 producer: who,
                 partitions: [at(partition)].into(),
-                client_version: 2,
+                client_version,
             };
             ask(h, seen, Asked::Add { who, partition }, request);
         }
@@ -228,7 +237,10 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action) {
                 assert_eq!(decided.phase, phase);
             }
         }
-        Action::Mark { written } if !h.markers.is_empty() => h.mark_next(written),
+        Action::Mark { number, written } if !h.markers.is_empty() => {
+            let number = number % h.markers.len();
+            h.mark(number, |at| written & 1 << at.partition != 0);
+        }
         Action::Outcome { .. } | Action::Mark { .. } => {}
         Action::Pass { millis } => h.pass(Duration::from_millis(millis)),
         Action::Restart { stored } => {
