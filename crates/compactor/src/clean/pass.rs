@@ -268,11 +268,20 @@ impl<'a> Pass<'a> {
             lease: self.lease,
             count: 1,
         };
-        let prepared = session
-            .controller()
-            .objects
-            .prepare_objects(session.caller(), request)
-            .await?;
+        let mut retry = session.backoff();
+        let prepared = loop {
+            let objects = &session.controller().objects;
+            match objects.prepare_objects(session.caller(), request.clone()).await {
+                Ok(prepared) => break prepared,
+                // Hours of work aren't given up for a controller that is away for a moment. What it has prepared, and
+                // nobody has heard of, expires.
+                Err(error) if may_repeat(&error) => {
+                    tracing::debug!(%error, stream = %self.stream, "preparing an object is repeated");
+                    retry.wait().await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
         let Some(prepared) = prepared.into_iter().next() else {
             return Err(tailwater_rpc::Error::Internal("no object was prepared".to_owned()).into());
         };

@@ -16,7 +16,11 @@ use tailwater_types::{Offset, OffsetRange, StreamId, TaskId};
 use crate::Config;
 use crate::testing::{Call, Cluster, When};
 
+mod crash_points;
+
 const STREAM: StreamId = StreamId(7);
+/// Of the history that most tests have: as many objects as it takes for its second group's first to be the next.
+const PUTS_OF_FIRST_GROUP: usize = 1;
 
 fn config() -> Config {
     Config {
@@ -88,6 +92,9 @@ async fn found(cluster: &Cluster) -> BTreeMap<i64, (u32, u32)> {
                     continue;
                 }
                 end = header.end_offset();
+                if header.is_control() {
+                    continue;
+                }
                 for record in records(&batch[HEADER_BYTES..]).map(Result::unwrap) {
                     let offset = header.base_offset.0 + i64::from(record.offset_delta);
                     found.insert(offset, (number(record.key.unwrap()), number(record.value.unwrap())));
@@ -153,8 +160,8 @@ async fn a_pass_leaves_the_newest_of_each_key() {
     compactor.shutdown().await;
 }
 
-/// Whatever fails, and wherever: before a put, after it and before the commit, after the commit with its answer lost, in
-/// the second group. Each time a reader finds each key's newest value, and the next pass ends it.
+/// Whatever fails, and wherever: before a put, after it and before the commit, after the commit with its answer lost; in
+/// the first group and in the second. Each time a reader finds each key's newest value, and the next pass ends it.
 #[tokio::test(start_paused = true)]
 async fn a_pass_that_ends_anywhere_loses_nothing() {
     let unknown = Error::Unavailable {
@@ -172,15 +179,30 @@ async fn a_pass_that_ends_anywhere_loses_nothing() {
         ("after the put", Call::Commit, When::Before, lost, false),
         ("another was faster", Call::Commit, When::Before, replaced, false),
         ("the answer is lost", Call::Commit, When::After, unknown.clone(), true),
-        ("the call is lost", Call::Commit, When::Before, unknown, true),
+        ("the call is lost", Call::Commit, When::Before, unknown.clone(), true),
+        (
+            "an object is prepared, unheard",
+            Call::Prepare,
+            When::After,
+            unknown.clone(),
+            true,
+        ),
+        ("none is prepared", Call::Prepare, When::Before, unknown, true),
     ];
-    for (case, call, when, error, ends) in cases {
+    let cases = cases.into_iter().flat_map(|case| [(0, case.clone()), (1, case)]);
+    for (group, (case, call, when, error, ends)) in cases {
         let cluster = Cluster::new();
         let compactor = cluster.start(config()).await;
         let objects = history(40);
         upload(&cluster, &objects).await;
         let is_lost = matches!(error, Error::LeaseFenced { .. });
-        cluster.fail(call, when, error);
+        // A group has 32 sources, and is put in so many objects.
+        let nth = match call {
+            Call::Commit => group,
+            _ => group * PUTS_OF_FIRST_GROUP,
+        };
+        let commits = cluster.state.lock().commits;
+        cluster.fail_nth(call, nth, when, error);
         if is_lost {
             cluster.state.lock().cleaning = Some(Work::Clean {
                 stream: STREAM,
@@ -188,12 +210,25 @@ async fn a_pass_that_ends_anywhere_loses_nothing() {
                 first_dirty: Offset::ZERO,
                 delete_retention: Duration::ZERO,
             });
-            cluster.until("the fault struck", |state| state.faults.is_empty()).await;
+            cluster
+                .until("the fault struck", |state| {
+                    state.faults.is_empty() && state.later_faults.is_empty()
+                })
+                .await;
             cluster.clock.sleep(Duration::from_secs(1)).await;
             assert!(cluster.metric("tailwater_cleanings_total{result=\"lost\"} 1"), "{case}");
             cluster.state.lock().leased_cleaning = None;
         } else {
             assert_eq!(clean(&cluster, 0).await, ends, "{case}");
+        }
+        {
+            let state = cluster.state.lock();
+            assert!(
+                state.faults.is_empty() && state.later_faults.is_empty(),
+                "{case}: it never struck"
+            );
+            let done = state.commits - commits;
+            assert!(ends || done == group, "{case}: {done} groups were committed before it");
         }
         let left = found(&cluster).await;
         let is_whole = |(offset, record): (&i64, &(u32, u32))| left.get(offset) == Some(record);

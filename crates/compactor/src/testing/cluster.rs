@@ -87,6 +87,8 @@ pub(crate) struct State {
     /// Where each stream's records are found, by their ends.
     pub slices: BTreeMap<StreamId, BTreeMap<Offset, ObjectSlice>>,
     pub faults: Vec<(Call, When, Error)>,
+    /// Those that strike later: behind so many calls.
+    pub later_faults: Vec<(Call, usize, When, Error)>,
     pub broken_journals: BTreeSet<JournalId>,
 }
 
@@ -136,9 +138,28 @@ impl Cluster {
         self.state.lock().faults.push((call, when, error));
     }
 
+    /// The `nth` call of this kind from now fails, 0 being the next one.
+    pub fn fail_nth(&self, call: Call, nth: usize, when: When, error: Error) {
+        self.state.lock().later_faults.push((call, nth, when, error));
+    }
+
     /// Faults of one call strike in the order in which they were set.
     pub(super) fn fault(&self, call: Call, when: When) -> Result<()> {
-        let mut state = self.state.lock();
+        let state = &mut *self.state.lock();
+        if when == When::Before {
+            let faults = &mut state.faults;
+            state.later_faults.retain_mut(|(of, left, when, error)| {
+                if *of != call {
+                    return true;
+                }
+                if *left == 0 {
+                    faults.push((call, *when, error.clone()));
+                    return false;
+                }
+                *left -= 1;
+                true
+            });
+        }
         let next = state.faults.iter().position(|fault| fault.0 == call);
         match next.filter(|&next| state.faults[next].1 == when) {
             Some(next) => Err(state.faults.remove(next).2),

@@ -155,7 +155,9 @@ impl State {
         range: OffsetRange,
         sources: &[ObjectId],
     ) -> Result<()> {
-        let slices = self.slices.get_mut(&stream).expect("it is cleaned");
+        let Some(slices) = self.slices.get_mut(&stream) else {
+            return Err(Error::NotFound(format!("stream {stream}")));
+        };
         let found: Vec<_> = slices
             .values()
             .filter(|slice| slice.range.clip(range).is_some())
@@ -294,12 +296,15 @@ impl Objects for Cluster {
 
     async fn find_objects(&self, stream: StreamId, from: Offset, limit: usize) -> Result<StreamObjects> {
         let state = self.state.lock();
+        let Some(row) = state.streams.get(&stream) else {
+            return Err(Error::NotFound(format!("stream {stream}")));
+        };
         let slices = state.slices.get(&stream).into_iter().flat_map(|slices| slices.values());
         let slices = slices.filter(|slice| slice.range.end > from).take(limit);
         Ok(StreamObjects {
             version: MetadataVersion(1),
             start: Offset::ZERO,
-            uploaded: state.streams[&stream].uploaded,
+            uploaded: row.uploaded,
             objects: slices.cloned().collect(),
         })
     }
