@@ -13,7 +13,8 @@ use tailwater_types::LeaderEpoch;
 use super::*;
 
 const STREAM: StreamId = StreamId(5);
-const RETENTION_MS: i64 = MIN_MARKER_RETENTION_MS;
+/// One that is above what markers have at least, and one below.
+const RETENTIONS_MS: [i64; 2] = [150_000, 20_000];
 const PRODUCERS: i64 = 4;
 
 fn zstd() -> Arc<ZstdPool> {
@@ -62,6 +63,8 @@ struct World {
     open: BTreeMap<i64, usize>,
     sequences: BTreeMap<i64, i32>,
     now_ms: i64,
+    /// `delete.retention.ms`.
+    retention_ms: i64,
     /// Everything below was cleaned, but for keys that there was no room for.
     clean_end: Offset,
     /// Tombstones that were the newest of their key in a cleaning, and when first.
@@ -70,7 +73,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(retention_ms: i64) -> Self {
         Self {
             batches: Vec::new(),
             state: PartitionState::empty(Offset::ZERO),
@@ -79,6 +82,7 @@ impl World {
             open: BTreeMap::new(),
             sequences: BTreeMap::new(),
             now_ms: 10_000,
+            retention_ms,
             clean_end: Offset::ZERO,
             met_ms: BTreeMap::new(),
             zstd: zstd(),
@@ -188,7 +192,7 @@ impl World {
         }
         let times = Times {
             now_ms: self.now_ms,
-            delete_retention_ms: RETENTION_MS,
+            delete_retention_ms: self.retention_ms,
         };
         let mut filter = Filter::new(
             STREAM,
@@ -348,7 +352,7 @@ impl World {
             );
             let met_ms = self.met_ms.get(&offset).copied().unwrap_or(i64::MAX);
             assert!(
-                self.now_ms >= met_ms.saturating_add(RETENTION_MS),
+                self.now_ms >= met_ms.saturating_add(self.retention_ms),
                 "a tombstone at {offset} is gone too early"
             );
         }
@@ -411,15 +415,23 @@ proptest! {
 
     /// Rule 30: after any history of writes, transactions and cleanings, offsets are what they were, a reader of what is
     /// committed builds the same table, a cleaned range has each key once, nothing at or above the last stable offset is
-    /// touched, and tombstones stay for their time.
+    /// touched, and tombstones stay for their time, and no longer.
     #[test]
-    fn rule_30_cleaning_is_as_the_model(events in prop::collection::vec(event(), 1..60)) {
-        let mut world = World::new();
+    fn rule_30_cleaning_is_as_the_model(
+        events in prop::collection::vec(event(), 1..60),
+        retention_ms in prop_oneof![Just(0), Just(RETENTIONS_MS[0]), Just(RETENTIONS_MS[1]), 0..RETENTIONS_MS[0]],
+    ) {
+        let mut world = World::new(retention_ms);
         for event in &events {
             world.run(event);
         }
         world.run(&Event::Clean { after_ms: 1, key_bytes: 16 << 10, batches: 3 });
-        world.run(&Event::Clean { after_ms: 2 * RETENTION_MS, key_bytes: 16 << 10, batches: 2 });
+        let met = world.clean_end;
+        world.run(&Event::Clean { after_ms: retention_ms, key_bytes: 16 << 10, batches: 2 });
+        let left = world.left();
+        for (offset, (_, key, value, _)) in left.range(..met) {
+            prop_assert!(value.is_some(), "the tombstone of {key} at {offset} never goes");
+        }
     }
 }
 
@@ -427,10 +439,14 @@ fn writes(world: &mut World, producer: i64, records: &[(u8, Option<u8>)]) {
     world.write(producer, records, Compression::None);
 }
 
-/// A tombstone goes at the second cleaning, once its time is over, and the key with it; a value never does.
+/// A tombstone goes at the second cleaning, once `delete.retention.ms` is over, and the key with it; a value never does.
 #[test]
 fn a_tombstone_stays_for_its_time() {
-    let mut world = World::new();
+    RETENTIONS_MS.into_iter().for_each(a_tombstone_stays_for);
+}
+
+fn a_tombstone_stays_for(retention_ms: i64) {
+    let mut world = World::new(retention_ms);
     writes(&mut world, 0, &[(1, Some(1)), (2, Some(2)), (1, None)]);
     writes(&mut world, 0, &[(3, Some(3))]);
     let keys = |world: &World| world.left().into_values().map(|left| left.1).collect::<Vec<_>>();
@@ -443,16 +459,20 @@ fn a_tombstone_stays_for_its_time() {
     };
     clean(&mut world, 0);
     assert_eq!(keys(&world), [2, 1, 3]);
-    clean(&mut world, RETENTION_MS - 1);
+    clean(&mut world, retention_ms - 1);
     assert_eq!(keys(&world), [2, 1, 3]);
     clean(&mut world, 1);
     assert_eq!(keys(&world), [2, 3]);
 }
 
-/// A transaction's marker goes when nothing of it is left, and then after the time of a tombstone.
+/// A transaction's marker goes when nothing of it is left, and then after the time of a tombstone, or a minute.
 #[test]
 fn markers_stay_as_long_as_they_are_needed() {
-    let mut world = World::new();
+    RETENTIONS_MS.into_iter().for_each(markers_stay_for);
+}
+
+fn markers_stay_for(retention_ms: i64) {
+    let mut world = World::new(retention_ms);
     writes(&mut world, 1, &[(1, Some(1))]);
     world.end(1, true);
     writes(&mut world, 2, &[(1, Some(7))]);
@@ -479,14 +499,16 @@ fn markers_stay_as_long_as_they_are_needed() {
     assert_eq!(markers(&world), [1, 3, 5, 7], "their data was there a moment ago");
     clean(&mut world, 0);
     assert_eq!(markers(&world), [1, 3, 5, 7], "from now on the time counts");
-    clean(&mut world, RETENTION_MS);
+    clean(&mut world, retention_ms.max(MIN_MARKER_RETENTION_MS) - 1);
+    assert_eq!(markers(&world), [1, 3, 5, 7]);
+    clean(&mut world, 1);
     assert_eq!(markers(&world), [5, 7]);
 }
 
 /// What isn't decided is never touched, nor anything behind it.
 #[test]
 fn rule_30_cleaning_stops_at_the_last_stable_offset() {
-    let mut world = World::new();
+    let mut world = World::new(RETENTIONS_MS[0]);
     writes(&mut world, 0, &[(1, Some(1)), (1, Some(2))]);
     writes(&mut world, 1, &[(1, Some(3))]);
     writes(&mut world, 0, &[(1, Some(4)), (1, Some(5))]);

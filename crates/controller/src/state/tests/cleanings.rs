@@ -321,6 +321,43 @@ fn settings_say_what_is_due() {
     assert_eq!(cleaning.due(), Some((0, 0, 21, 10)));
 }
 
+/// `delete.retention.ms` goes with the lease: what is set of the topic, else of its leader's broker, else of all brokers, else a
+/// day.
+#[test]
+fn a_lease_says_how_long_deletes_are_kept() {
+    let retention = |of_topic: Option<&str>, of_brokers: &[(Option<NodeId>, &str)]| {
+        let configs: Vec<_> = of_topic
+            .map(|value| ("delete.retention.ms", value))
+            .into_iter()
+            .collect();
+        let mut cleaning = cleaning(&configs);
+        let caller = cleaning.compactor;
+        for (node, value) in of_brokers {
+            let request = AlterConfigs {
+                resource: ConfigResource::Broker(*node),
+                changes: ConfigChanges::Incremental(vec![ConfigChange {
+                    name: "log.cleaner.delete.retention.ms".to_owned(),
+                    op: ConfigOp::Set((*value).to_owned()),
+                }]),
+                validate_only: false,
+            };
+            cleaning.machine.run(|tx| configs::alter(tx, caller, &request)).unwrap();
+        }
+        cleaning.put(&[(0, 0, 10)]);
+        match cleaning.lease().unwrap().work {
+            Work::Clean { delete_retention, .. } => delete_retention.as_millis(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let leader = Some(NodeId(1));
+    assert_eq!(retention(None, &[]), 86_400_000);
+    assert_eq!(retention(None, &[(None, "3000")]), 3_000);
+    assert_eq!(retention(None, &[(None, "3000"), (leader, "2000")]), 2_000);
+    assert_eq!(retention(None, &[(Some(NodeId(9)), "9000")]), 86_400_000);
+    assert_eq!(retention(Some("1000"), &[(None, "3000"), (leader, "2000")]), 1_000);
+    assert_eq!(retention(Some("0"), &[(None, "3000")]), 0);
+}
+
 /// A stream has one cleaning at a time; one that failed waits, the longer the more often it did, and so does one whose holder
 /// is gone: it may have gone of it. One of a deleted topic is forgotten.
 #[test]
