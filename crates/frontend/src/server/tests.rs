@@ -19,4 +19,5 @@ mod transactions;
 mod txn;
 mod txn_kills;
 mod txn_offsets;
+mod txn_wal;
 mod txn_wire;

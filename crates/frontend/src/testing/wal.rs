@@ -110,6 +110,31 @@ impl FakeWal {
         Lsn(journal.durable as u64)
     }
 
+    /// Seals every journal: what was sent and isn't durable is in them, or is lost. Nobody who has sent it hears of that. From now
+    /// on everything becomes durable at once.
+    pub fn seal_all(&self, keeps: bool) {
+        let mut inner = self.inner.lock();
+        inner.acks = true;
+        for (id, journal) in &mut inner.journals {
+            if keeps {
+                journal.durable = journal.entries.len();
+            }
+            journal.sealed = true;
+            journal.entries.truncate(journal.durable);
+            journal.fail(Error::JournalFenced { journal: *id });
+        }
+    }
+
+    /// Entries that were sent, durable or not.
+    pub fn sent(&self) -> usize {
+        self.inner
+            .lock()
+            .journals
+            .values()
+            .map(|journal| journal.entries.len())
+            .sum()
+    }
+
     pub fn trim_now(&self, journal: JournalId, to: Lsn, version: MetadataVersion) {
         let mut inner = self.inner.lock();
         let journal = inner.journals.get_mut(&journal).expect("it was opened");

@@ -28,7 +28,7 @@ pub(super) async fn coordinator(client: &mut Client) {
     panic!("no coordinator");
 }
 
-fn init_request(timeout_ms: i32) -> InitProducerIdRequest {
+pub(super) fn init_request(timeout_ms: i32) -> InitProducerIdRequest {
     InitProducerIdRequest {
         transactional_id: Some(ID.into()),
         transaction_timeout_ms: timeout_ms,

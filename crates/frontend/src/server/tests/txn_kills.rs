@@ -44,7 +44,7 @@ impl Server {
     }
 
     /// The control batches of the topic's only partition, with their markers.
-    async fn markers(&self) -> Vec<(BatchHeader, Marker)> {
+    pub(super) async fn markers(&self) -> Vec<(BatchHeader, Marker)> {
         let batches = self.batches("t", 0).await.into_iter();
         batches
             .filter(|(header, _)| header.is_control())
@@ -88,7 +88,7 @@ impl Server {
     }
 }
 
-async fn becomes(client: &mut Client, state: &str) {
+pub(super) async fn becomes(client: &mut Client, state: &str) {
     for _ in 0..500 {
         if describe(client, ID).await.transaction_state.as_str() == state {
             return;
