@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tailwater_kafka::batch::{BatchBuilder, Marker, TransactionEnd};
+use tailwater_log::PartitionState;
 use tailwater_rpc::Error;
 use tailwater_runtime::CancellationToken;
 use tailwater_runtime::config::{ByteSize, Millis};
-use tailwater_store::{Failure, Fault, Operation};
+use tailwater_store::{Failure, Fault, ObjectStorage as _, Operation};
 use tailwater_types::{JournalId, Lsn, Offset, Outcome, StreamId};
 
 use crate::Config;
@@ -148,6 +149,53 @@ async fn any_failed_put_is_survived() {
             }
         }
     }
+}
+
+/// Producers in the stream's newest snapshot.
+async fn known_producers(cluster: &Cluster, stream: StreamId) -> Vec<i64> {
+    let at = cluster.state.lock().streams[&stream]
+        .snapshot
+        .clone()
+        .expect("it was uploaded");
+    let range = at.position..at.position + u64::from(at.length);
+    let bytes = cluster.storage.get_range(&at.key, range).await.unwrap();
+    let state = PartitionState::decode_snapshot(&bytes).unwrap();
+    state.producers().map(|producer| producer.id).collect()
+}
+
+/// An upload forgets producers that nobody has heard of for `producer_expiration`, by the time of the uploads that had them;
+/// never one whose transaction is open. So does a compactor that has only what the last one wrote.
+#[tokio::test(start_paused = true)]
+async fn an_upload_forgets_idle_producers() {
+    let cluster = Cluster::new();
+    let expiring = Config {
+        producer_expiration: Millis::seconds(600),
+        ..config()
+    };
+    let mut compactor = cluster.start(expiring.clone()).await;
+    let write = |producer: i64, is_transactional: bool| {
+        let builder = BatchBuilder::new().producer(producer, 0, 0);
+        let mut builder = match is_transactional {
+            true => builder.transactional(),
+            false => builder,
+        };
+        builder.push(1_000, None, Some(b"v"), &[]);
+        cluster.append_batches(1, 0, vec![(1, builder.build())]);
+    };
+    write(10, false);
+    write(11, true);
+    cluster.until_all_uploaded().await;
+    cluster.clock.sleep(Duration::from_secs(400)).await;
+    write(12, false);
+    cluster.until_all_uploaded().await;
+    assert_eq!(known_producers(&cluster, StreamId(1)).await, [10, 11, 12]);
+    cluster.clock.sleep(Duration::from_secs(300)).await;
+    compactor.shutdown().await;
+    compactor = cluster.start(expiring).await;
+    write(13, false);
+    cluster.until_all_uploaded().await;
+    assert_eq!(known_producers(&cluster, StreamId(1)).await, [11, 12, 13]);
+    compactor.shutdown().await;
 }
 
 /// A store without space stops uploads and loses nothing; they go on when there is room.
