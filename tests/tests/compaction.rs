@@ -143,10 +143,13 @@ fn clean_eagerly(connection: &mut Connection) {
 
 impl Table {
     fn new(server: &Server) -> Self {
+        Self::with(server, &[("cleanup.policy", "compact")])
+    }
+
+    fn with(server: &Server, configs: &[(&str, &str)]) -> Self {
         let mut connection = Connection::open(server.kafka());
         clean_eagerly(&mut connection);
-        let configs = [("cleanup.policy", "compact")];
-        let created = connection.create_topic(TOPIC, 1, &configs).expect("the server answers");
+        let created = connection.create_topic(TOPIC, 1, configs).expect("the server answers");
         assert_eq!(created, ErrorCode::None);
         Self {
             kafka: server.kafka(),
@@ -254,8 +257,12 @@ impl Table {
         }
     }
 
-    /// Everything from the start up to the high watermark (or last stable offset).
     fn read(&mut self, isolation_level: i8) -> Read {
+        self.read_topic(TOPIC, isolation_level)
+    }
+
+    /// Everything of a topic's only partition from the start up to the high watermark (or last stable offset).
+    fn read_topic(&mut self, topic: &str, isolation_level: i8) -> Read {
         let (mut read, mut at) = (Read::default(), 0);
         loop {
             let wanted = FetchPartition {
@@ -268,7 +275,7 @@ impl Table {
                 max_bytes: 1 << 20,
                 isolation_level,
                 topics: vec![FetchTopic {
-                    topic: Str::from(TOPIC),
+                    topic: Str::from(topic),
                     partitions: vec![wanted],
                     ..Default::default()
                 }],
@@ -456,7 +463,59 @@ fn rule_30_a_compacted_topic_is_its_table() {
     server.finish();
 }
 
-/// Committed offsets and transactional ids are what they were, once their topics are compacted.
+/// A tombstone goes when it has been there for the topic's `delete.retention.ms`, and its key with it; everything else stays
+/// where it was acknowledged.
+#[test]
+fn tombstones_go_after_delete_retention_ms() {
+    let mut server = Server::new(CONFIG);
+    server.start();
+    let configs = [("cleanup.policy", "compact"), ("delete.retention.ms", "1000")];
+    let mut table = Table::with(&server, &configs);
+    for (keys, is_value) in [(vec![1, 2, 3, 4], true), (vec![1, 3], false), (vec![5], true)] {
+        let written = table.write(&keys, is_value, false);
+        table.written.extend(written);
+    }
+    settle(&server);
+    // From the first cleaning on their time counts; the second one is there for this.
+    sleep(Duration::from_millis(1200));
+    let written = table.write(&[6], true, false);
+    table.written.extend(written);
+    settle(&server);
+    // What a frontend still has in memory isn't cleaned there: from here on it reads objects.
+    assert!(server.terminate().success());
+    server.start();
+    table.reconnect();
+    settle(&server);
+    let mut expected = table.newest();
+    expected.retain(|_, (_, value)| value.is_some());
+    assert_eq!(expected.len(), 4);
+    let (restored, found) = Table::restore(table.read(0));
+    assert_eq!(restored, table.live());
+    assert_eq!(found, expected);
+    server.finish();
+}
+
+/// Of a topic with one record for each commit or change of state the newest of each key is left, and offsets go on.
+fn is_compacted(table: &mut Table, topic: &str, written: i64) {
+    let read = table.read_topic(topic, 0);
+    let mut found = BTreeMap::<Vec<u8>, usize>::new();
+    for (header, batch) in &read.batches {
+        for record in records(&batch[HEADER_BYTES..]) {
+            let record = record.expect("a record");
+            if !header.is_control() {
+                *found.entry(record.key.expect("a key").to_vec()).or_default() += 1;
+            }
+        }
+    }
+    let end = read.batches.last().map_or(0, |(header, _)| header.end_offset().0);
+    let left: usize = found.values().sum();
+    println!("{topic}: {left} of {end} records are left");
+    assert!(end >= written, "{topic}: {end} records were written");
+    // What this leadership has written isn't cleaned in its memory.
+    assert!(left <= 20, "{topic}: {left} records of {} keys are left", found.len());
+}
+
+/// Committed offsets and transactional ids are what they were, once their topics are compacted; and compacted they are.
 #[test]
 fn internal_topics_are_compacted() {
     let mut server = Server::new(CONFIG);
@@ -516,6 +575,9 @@ fn internal_topics_are_compacted() {
         (answer.error_code, answer.topics.remove(0).partitions.remove(0))
     });
     assert_eq!(committed.committed_offset, 299);
+    is_compacted(&mut table, "__consumer_offsets", 300);
+    // Three changes a transaction.
+    is_compacted(&mut table, "__transaction_state", 90);
     table.check();
     server.finish();
 }
