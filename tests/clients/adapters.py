@@ -54,10 +54,10 @@ class ConfluentClient:
     def transactional(self, transactional_id: str, timeout_ms: int) -> "ConfluentTransactions":
         return ConfluentTransactions(self.bootstrap, transactional_id, timeout_ms)
 
-    def assigned(self, topic: str, partitions: list) -> "ConfluentConsumer":
+    def assigned(self, topic: str, partitions: list, isolation: str = "read_uncommitted") -> "ConfluentConsumer":
         from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
-        consumer = ConfluentConsumer(self.bootstrap, topic, "by-assignment")
+        consumer = ConfluentConsumer(self.bootstrap, topic, "by-assignment", {"isolation.level": isolation})
         consumer.inner.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
         return consumer
 
@@ -250,15 +250,24 @@ class KafkaPythonClient:
     def producer(self, codec: str) -> "KafkaPythonProducer":
         return KafkaPythonProducer(self.bootstrap, codec)
 
-    def assigned(self, topic: str, partitions: list) -> "KafkaPythonConsumer":
+    def transactional(self, transactional_id: str, timeout_ms: int) -> "KafkaPythonTransactions":
+        return KafkaPythonTransactions(self.bootstrap, transactional_id, timeout_ms)
+
+    def assigned(self, topic: str, partitions: list, isolation: str = "read_uncommitted") -> "KafkaPythonConsumer":
         from kafka import TopicPartition
 
-        consumer = KafkaPythonConsumer(self.bootstrap, topic, None)
+        consumer = KafkaPythonConsumer(self.bootstrap, topic, None, isolation)
         consumer.inner.assign([TopicPartition(topic, p) for p in partitions])
         consumer.inner.seek_to_beginning()
         return consumer
 
-    def member(self, topic: str, group: str, on_assign: Callable, on_revoke: Callable) -> "KafkaPythonConsumer":
+    def chained(self, topic: str, group: str) -> "KafkaPythonConsumer":
+        """A member that reads what is committed."""
+        return self.member(topic, group, lambda _: None, lambda _: None, "read_committed")
+
+    def member(
+        self, topic: str, group: str, on_assign: Callable, on_revoke: Callable, isolation: str = "read_uncommitted"
+    ) -> "KafkaPythonConsumer":
         from kafka import ConsumerRebalanceListener
 
         class Listener(ConsumerRebalanceListener):
@@ -269,7 +278,7 @@ class KafkaPythonClient:
             def on_partitions_revoked(self, revoked):
                 on_revoke([tp.partition for tp in revoked])
 
-        consumer = KafkaPythonConsumer(self.bootstrap, topic, group)
+        consumer = KafkaPythonConsumer(self.bootstrap, topic, group, isolation)
         # kafka-python 3.0.12 forgets a join that it leads for new metadata if a poll ends while it is under way, and then
         # neither joins nor sends heartbeats, whoever the broker is. So: metadata first, and a long first poll.
         consumer.inner.partitions_for_topic(topic)
@@ -318,8 +327,40 @@ class KafkaPythonProducer:
         self.inner.close()
 
 
+class KafkaPythonTransactions:
+    def __init__(self, bootstrap: str, transactional_id: str, timeout_ms: int):
+        from kafka import KafkaProducer
+
+        self.inner, self.begun = KafkaProducer(
+            bootstrap_servers=bootstrap,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=timeout_ms,
+            max_block_ms=REQUEST_TIMEOUT_S * 1000,
+        ), False
+        self.inner.init_transactions()
+
+    def write(self, topic: str, partition: int, value: str) -> None:
+        if not self.begun:
+            self.inner.begin_transaction()
+            self.begun = True
+        self.inner.send(topic, value=value.encode(), partition=partition).get(timeout=REQUEST_TIMEOUT_S)
+
+    def send_offsets(self, consumer: "KafkaPythonConsumer", offsets: dict) -> None:
+        from kafka import OffsetAndMetadata, TopicPartition
+
+        positions = {TopicPartition(consumer.topic, p): OffsetAndMetadata(o, "", -1) for p, o in offsets.items()}
+        self.inner.send_offsets_to_transaction(positions, consumer.inner.group_metadata())
+
+    def end(self, is_commit: bool) -> None:
+        self.begun = False
+        if is_commit:
+            self.inner.commit_transaction()
+        else:
+            self.inner.abort_transaction()
+
+
 class KafkaPythonConsumer:
-    def __init__(self, bootstrap: str, topic: str, group):
+    def __init__(self, bootstrap: str, topic: str, group, isolation: str = "read_uncommitted"):
         from kafka import KafkaConsumer
 
         self.topic, self.poll_s = topic, POLL_S
@@ -332,6 +373,7 @@ class KafkaPythonConsumer:
             heartbeat_interval_ms=1_000,
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
             check_crcs=True,
+            isolation_level=isolation,
         )
 
     def poll(self, take: Callable) -> None:
@@ -343,6 +385,15 @@ class KafkaPythonConsumer:
                 record = Record(message.key, message.value, tuple(message.headers or ()), message.timestamp)
                 found.append(Message(message.partition, message.offset, record))
         take(found)
+
+    def go_back(self) -> None:
+        """To what the group has committed."""
+        for place in self.inner.assignment():
+            offset = self.inner.committed(place)
+            if offset is None:
+                self.inner.seek_to_beginning(place)
+            else:
+                self.inner.seek(place, offset)
 
     def commit(self, offsets: Callable) -> dict:
         from kafka import OffsetAndMetadata, TopicPartition

@@ -47,10 +47,13 @@ class AiokafkaClient:
     def producer(self, codec: str) -> "AiokafkaProducer":
         return AiokafkaProducer(self, codec)
 
-    def assigned(self, topic: str, partitions: list) -> "AiokafkaConsumer":
+    def transactional(self, transactional_id: str, timeout_ms: int) -> "AiokafkaTransactions":
+        return AiokafkaTransactions(self, transactional_id, timeout_ms)
+
+    def assigned(self, topic: str, partitions: list, isolation: str = "read_uncommitted") -> "AiokafkaConsumer":
         from aiokafka import TopicPartition
 
-        consumer = AiokafkaConsumer(self, topic, None)
+        consumer = AiokafkaConsumer(self, topic, None, isolation)
         places = [TopicPartition(topic, p) for p in partitions]
 
         async def start():
@@ -61,7 +64,13 @@ class AiokafkaClient:
         self.loop.run(start())
         return consumer
 
-    def member(self, topic: str, group: str, on_assign: Callable, on_revoke: Callable) -> "AiokafkaConsumer":
+    def chained(self, topic: str, group: str) -> "AiokafkaConsumer":
+        """A member that reads what is committed."""
+        return self.member(topic, group, lambda _: None, lambda _: None, "read_committed")
+
+    def member(
+        self, topic: str, group: str, on_assign: Callable, on_revoke: Callable, isolation: str = "read_uncommitted"
+    ) -> "AiokafkaConsumer":
         from aiokafka import ConsumerRebalanceListener
 
         class Listener(ConsumerRebalanceListener):
@@ -71,7 +80,7 @@ class AiokafkaClient:
             async def on_partitions_revoked(self, revoked):
                 on_revoke([tp.partition for tp in revoked])
 
-        consumer = AiokafkaConsumer(self, topic, group)
+        consumer = AiokafkaConsumer(self, topic, group, isolation)
 
         async def start():
             consumer.inner.subscribe([topic], listener=Listener())
@@ -122,9 +131,44 @@ class AiokafkaProducer:
         self.loop.run(self.inner.stop())
 
 
+class AiokafkaTransactions:
+    def __init__(self, client: AiokafkaClient, transactional_id: str, timeout_ms: int):
+        self.loop, self.begun = client.loop, False
+
+        async def start():
+            from aiokafka import AIOKafkaProducer
+
+            self.inner = AIOKafkaProducer(
+                bootstrap_servers=client.bootstrap, transactional_id=transactional_id, transaction_timeout_ms=timeout_ms
+            )
+            await self.inner.start()
+
+        self.loop.run(start())
+
+    def write(self, topic: str, partition: int, value: str) -> None:
+        async def write():
+            if not self.begun:
+                await self.inner.begin_transaction()
+                self.begun = True
+            await self.inner.send_and_wait(topic, value.encode(), partition=partition)
+
+        self.loop.run(write())
+
+    def send_offsets(self, consumer: "AiokafkaConsumer", offsets: dict) -> None:
+        """It knows no member, only the group: a member that was put out isn't refused."""
+        from aiokafka import TopicPartition
+
+        positions = {TopicPartition(consumer.topic, p): o for p, o in offsets.items()}
+        self.loop.run(self.inner.send_offsets_to_transaction(positions, consumer.group))
+
+    def end(self, is_commit: bool) -> None:
+        self.begun = False
+        self.loop.run(self.inner.commit_transaction() if is_commit else self.inner.abort_transaction())
+
+
 class AiokafkaConsumer:
-    def __init__(self, client: AiokafkaClient, topic: str, group):
-        self.loop, self.topic = client.loop, topic
+    def __init__(self, client: AiokafkaClient, topic: str, group, isolation: str = "read_uncommitted"):
+        self.loop, self.topic, self.group = client.loop, topic, group
 
         async def make():
             from aiokafka import AIOKafkaConsumer
@@ -138,6 +182,7 @@ class AiokafkaConsumer:
                 heartbeat_interval_ms=1_000,
                 max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
                 check_crcs=True,
+                isolation_level=isolation,
             )
 
         self.loop.run(make())
@@ -156,6 +201,19 @@ class AiokafkaConsumer:
             take(found)
 
         self.loop.run(some())
+
+    def go_back(self) -> None:
+        """To what the group has committed; where that is nothing, to the beginning."""
+
+        async def seek():
+            for place in self.inner.assignment():
+                offset = await self.inner.committed(place)
+                if offset is None:
+                    await self.inner.seek_to_beginning(place)
+                else:
+                    self.inner.seek(place, offset)
+
+        self.loop.run(seek())
 
     def commit(self, offsets: Callable) -> dict:
         from aiokafka import TopicPartition

@@ -15,7 +15,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from oracle import AS_ASSIGNED, COMMITS, CONTENTS, CREATES, GROUP
+import transactions
+from oracle import AS_ASSIGNED, COMMITS, CONTENTS, CREATES, GROUP, KILLED, RESTART
 from records import CODECS
 from tool_cases import CASES, LIVING, UNFINISHED
 from tools import read_gaps
@@ -25,10 +26,23 @@ FACTS = REPOSITORY / "tests/reference/facts.json"
 GAPS = REPOSITORY / "tests/reference/gaps.txt"
 DOCUMENT = REPOSITORY / "docs/compatibility.md"
 SERVERS = {"kafka": "Apache Kafka 4.3.0", "tailwater": "Tailwater"}
-FEATURES = [CREATES, "idempotent producer", *CODECS, *CONTENTS, AS_ASSIGNED, GROUP, COMMITS]
-FEATURES += [f"transactions: {what}" for what in ("commit", "abort", "a zombie is fenced", "abort on timeout")]
-FEATURES += ["transactions: consume, transform, produce"]
+FEATURES = [CREATES, "idempotent producer", *CODECS, *CONTENTS, AS_ASSIGNED, GROUP, KILLED, COMMITS, RESTART]
+FEATURES += transactions.FEATURES
 FEATURES += ["read by kcat", "read by java", "read by franz-go"]
+
+
+# As their sources and runs against Apache Kafka say.
+LACKS = {
+    "aiokafka": "groups whose coordinator assigns. Its transactions' offsets name a group and no member, so that a member which was "
+    "put out is not refused; only one transactional id of each worker keeps it from passing records on twice.",
+    "confluent, rdkafka, java, franz-go": "nothing of this.",
+    "kafka-python": "groups whose coordinator assigns. A producer that a partition has refused asks for its transactional id as if it "
+    "were new, and so puts out the one that has replaced it.",
+    "kafkajs": "zstd, reading without a group, groups whose coordinator assigns; and members in transactions' offsets, as aiokafka.",
+    "kcat": "transactions, and records with headers or timestamps of their own. It isn't asked about a killed member (what it "
+    "prints is late) and a restart.",
+    "sarama": "groups whose coordinator assigns.",
+}
 
 
 def clients_found(path: Path) -> dict:
@@ -92,19 +106,26 @@ def tools_table(gaps: dict) -> str:
 
 def document(facts: dict, gaps: dict) -> str:
     differences = "\n".join(f"- {name}: {reason}" for name, reason in gaps.items()) or "None."
+    lacks = "\n".join(f"- {client}: {what}" for client, what in LACKS.items())
     return f"""# Compatibility
 
 Made by `tests/clients/compatibility.py` from what the tests found (`make test`, `make test-reference`), and checked by them: don't edit.
 
 ## Clients
 
-Each client sends records to six partitions, half of them where it likes, and reads them back: exact bytes, keys, headers, timestamps;
-values of which 90% are up to 1 KiB, 9% up to 32 KiB, 1% up to 1 MiB. "**no**" is what works with Apache Kafka 4.3.0 and not with
-Tailwater; "–" is what the client can't do, or isn't asked: kcat gives records no headers or timestamps of their own, kafkajs
-has no zstd and reads in groups only. A name with `-kip848` is the same client in groups whose coordinator assigns
-(`group.protocol=consumer`).
+Each client sends records to twelve partitions, half of them where it likes, and reads them back: exact bytes, keys, headers, timestamps;
+values of which 90% are up to 1 KiB, 9% up to 32 KiB, 1% up to 1 MiB. A member of the group, a process of its own, is killed (SIGKILL);
+then the servers are, and come back. In transactions each client commits, aborts, stands still (SIGSTOP) while another process takes
+its place and is refused by the partition and by the coordinator, runs out of time, and passes records on from topic to topic with
+its group's offsets, while transactions are aborted and another takes over. "**no**" is what works with Apache Kafka 4.3.0 and not
+with Tailwater; "–" is what the client can't do, or isn't asked. A name with `-kip848` is the same client in groups whose
+coordinator assigns (`group.protocol=consumer`): only what has to do with groups is another thing then.
 
 {clients_table(facts)}
+
+What each client lacks, with Apache Kafka too:
+
+{lacks}
 
 ## Apache Kafka's command-line tools
 

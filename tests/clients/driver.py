@@ -191,8 +191,9 @@ class Driver:
 
         self.step("chain", name, chain_them)
 
-    def stable(self, topic: str, partitions: str, last: str) -> None:
-        consumer, left = self.client.assigned(topic, list(range(int(partitions)))), set(range(int(partitions)))
+    def scan(self, topic: str, partitions: str, last: str, isolation: str) -> None:
+        left = set(range(int(partitions)))
+        consumer = self.client.assigned(topic, list(left), isolation)
 
         def take(messages: list) -> None:
             for partition, _, record in messages:
@@ -204,7 +205,7 @@ class Driver:
         while left:
             consumer.poll(take)
         consumer.close()
-        self.said("ok stable")
+        self.said("ok scan")
 
     def join(self, name: str, topic: str, group: str) -> None:
         member = Member(self.said, name, self.client, topic, group)
@@ -224,7 +225,7 @@ class Driver:
             command, *arguments = line.split()
             does = self.guarded({"create": self.create, "produce": self.produce, "read": self.read,
                                  "join": self.join, "leave": self.leave, "open": self.open, "write": self.write,
-                                 "end": self.end, "chain": self.chain, "stable": self.stable}[command])  # fmt: skip
+                                 "end": self.end, "chain": self.chain, "scan": self.scan}[command])  # fmt: skip
             threading.Thread(target=does, args=arguments, daemon=True).start()
 
 

@@ -1,9 +1,10 @@
 """The client matrix: every client does the same things with the same records, and one oracle judges.
 
-    matrix.py --bootstrap HOST:PORT [--records N] [--client NAME]... [--json FILE] [--jobs N]
+    matrix.py --bootstrap HOST:PORT [--records N] [--client NAME]... [--json FILE] [--jobs N] [--restart]
 
 Owns: which clients there are, what each can't do by itself, the scenarios, and the verdict on every feature. Whoever serves
-at the address: Tailwater or Apache Kafka. Exits 1 if a client fails; deadlines are about progress, never about speed.
+at the address: Tailwater or Apache Kafka. With `--restart` it says `restart` on a line of its own when whoever runs it shall
+restart the servers, and goes on at the end of its input. Exits 1 if a client fails; deadlines are about progress, never about speed.
 """
 
 import argparse
@@ -27,7 +28,9 @@ from oracle import (
     CREATES,
     EXTRA_RECORDS,
     GROUP,
+    KILLED,
     PARTITIONS,
+    RESTART,
     Oracle,
 )
 from records import CODECS, MIB
@@ -50,8 +53,8 @@ class Client(NamedTuple):
     sends_all_nulls: bool = True
     # It reads partitions that it was told of, and not only in a group.
     assigns: bool = True
-    # It has transactions, and a driver that knows them.
-    transacts: bool = False
+    # Groups whose coordinator assigns are tried with it; the rest of what it does is another entry's.
+    only_groups: bool = False
     # Why it gets a second try, which is told: only for what it was seen to do to Apache Kafka, too.
     stalls: str = ""
 
@@ -63,11 +66,11 @@ def python(name: str, **traits) -> Client:
 def with_kip_848(client: Client) -> Client:
     """The same client in groups whose coordinator assigns."""
     command = [*client.command, "--group-protocol", "consumer"]
-    return client._replace(name=f"{client.name}-kip848", command=command, transacts=False)
+    return client._replace(name=f"{client.name}-kip848", command=command, only_groups=True)
 
 
 CLIENTS = [
-    python("confluent", transacts=True),
+    python("confluent"),
     python("kafka-python", sends_all_nulls=False, stalls="3.0.12 was seen to stop fetching in a group of Apache Kafka's"),
     python("aiokafka", sends_all_nulls=False),
     Client(
@@ -75,10 +78,10 @@ CLIENTS = [
         ["java", "-Xmx512m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
          "-cp", f"{PREPARED}/java:{PREPARED}/jars/*", "Driver"],  # fmt: skip
         ["java", f"{PREPARED}/java/Driver.class"],
-        transacts=True,
     ),
-    Client("franz-go", [f"{PREPARED}/go/franz"], [f"{PREPARED}/go/franz"], transacts=True),
+    Client("franz-go", [f"{PREPARED}/go/franz"], [f"{PREPARED}/go/franz"]),
     Client("sarama", [f"{PREPARED}/go/sarama"], [f"{PREPARED}/go/sarama"]),
+    Client("rdkafka", [f"{PREPARED}/rust/debug/rdkafka"], [f"{PREPARED}/rust/debug/rdkafka"]),
     Client(
         "kafkajs",
         ["node", f"{PREPARED}/node/driver.js"],
@@ -89,7 +92,7 @@ CLIENTS = [
         assigns=False,
     ),
 ]
-CLIENTS += [with_kip_848(client) for client in CLIENTS if client.name in ("confluent", "java")]
+CLIENTS += [with_kip_848(client) for client in CLIENTS if client.name in ("confluent", "java", "franz-go", "rdkafka")]
 KCAT = Client("kcat", [sys.executable, str(HERE / "driver.py"), "--client", "kcat"], ["kcat"])
 
 
@@ -121,19 +124,28 @@ class Trip:
         second.go()
         return second
 
+    def driver(self) -> Driver:
+        return Driver(self.client.name, [*self.client.command, "--bootstrap", self.given.bootstrap], self.folder)
+
+    def another(self) -> Driver:
+        """One more process of the client, whose events come where the first one's do."""
+        driver = self.driver()
+        driver.start(self.oracle.heard)
+        return driver
+
     def go(self) -> None:
         begun = time.monotonic()
-        driver = Driver(self.client.name, [*self.client.command, "--bootstrap", self.given.bootstrap], self.folder)
+        driver = self.driver()
         try:
             self.version = driver.start(self.oracle.heard)
             self.oracle.stage(CREATES, lambda: driver.do("create", self.topic, PARTITIONS, CONFIGS))
             self.oracle.stage(GROUP, lambda: self.read_in_group(driver, self.given.records))
             self.oracle.stage(COMMITS, self.oracle.judge_commits)
             self.oracle.stage(AS_ASSIGNED, lambda: self.read_with(driver))
-            if self.client.transacts:
+            if not self.client.only_groups:
                 topic = f"{self.topic}-transactions"
                 driver.do("create", topic, transactions.PARTITIONS, CONFIGS)
-                self.transactions = transactions.run(driver, topic, CONFIGS)
+                self.transactions = transactions.run(driver, self.another, topic, CONFIGS)
             driver.stop()
         except Failed as failed:
             self.oracle.failed(str(failed))
@@ -156,22 +168,31 @@ class Trip:
         def expect(what: str, count: int) -> None:
             driver.wait(what, lambda: oracle.delivered() >= count, oracle.delivered)
 
-        for name in "abc":
-            driver.tell("join", name, self.topic, group)
-        self.produce(driver, range(0, third))
-        expect("half of the first third", third // 2)
+        def lose_a_member() -> None:
+            """The one in the other process ends in the middle of what it does, and says nothing to anybody."""
+            expect("half of the first third", third // 2)
+            driver.wait("an assignment of the one to be killed", lambda: oracle.was_assigned("b"), oracle.delivered)
+            other.kill()
+            self.produce(driver, range(third, 2 * third))
+            expect("everything, once the group has found out", 2 * third)
 
-        leaving = driver.begin("leave", "b")
-        self.produce(driver, range(third, 2 * third))
-        leaving()
-        expect("half of the second third", third + third // 2)
+        other = self.another()
+        try:
+            for name, its in (("a", driver), ("b", other), ("c", driver)):
+                its.tell("join", name, self.topic, group)
+            self.produce(driver, range(0, third))
+            oracle.stage(KILLED, lose_a_member)
+        finally:
+            other.kill()
 
         driver.tell("join", "d", self.topic, group)
         driver.wait("the fourth member's assignment", lambda: oracle.was_assigned("d"), oracle.delivered)
+        leaving = driver.begin("leave", "c")
         self.produce(driver, range(2 * third, records))
+        leaving()
         expect("every record in the group", records)
         driver.wait("the last commits", oracle.all_is_committed, oracle.commits)
-        for name in "acd":
+        for name in "ad":
             driver.do("leave", name)
 
         # A newcomer to the emptied group gets what comes after the commit, and nothing of what was before.
@@ -181,6 +202,30 @@ class Trip:
         expect("what came after the last commit", records + EXTRA_RECORDS)
         driver.do("leave", "e")
         oracle.judge_deliveries()
+
+    def after_restart(self) -> None:
+        """Another newcomer, who knew nothing of the servers before."""
+        if self.oracle.wrong:
+            return
+        driver = self.driver()
+        try:
+            driver.start(self.oracle.heard)
+            self.oracle.stage(RESTART, lambda: self.come_back(driver))
+            driver.stop()
+        except Failed as failed:
+            self.oracle.failed(str(failed))
+        finally:
+            driver.kill()
+
+    def come_back(self, driver: Driver) -> None:
+        oracle, first = self.oracle, self.given.records + EXTRA_RECORDS
+        driver.tell("join", "f", self.topic, f"group-of-{self.topic}")
+        driver.wait("an assignment after the restart", lambda: oracle.was_assigned("f"), oracle.delivered)
+        self.produce(driver, range(first, first + EXTRA_RECORDS))
+        driver.wait("what came after the restart", lambda: oracle.delivered() >= first + EXTRA_RECORDS, oracle.delivered)
+        driver.do("leave", "f")
+        oracle.judge_deliveries()
+        oracle.judge_commits()
 
     def read_with(self, driver: Driver) -> None:
         """By assignment, from the beginning to the end, with this client or with another one."""
@@ -195,7 +240,7 @@ class Trip:
         features = self.oracle.verdicts()
         if not self.client.assigns and features[AS_ASSIGNED] == "yes":
             del features[AS_ASSIGNED]
-        if self.client.transacts:
+        if not self.client.only_groups:
             features |= self.transactions or dict.fromkeys(transactions.FEATURES, "no: not reached")
         return {"version": self.version, "seconds": round(self.seconds, 1), "features": features}
 
@@ -240,6 +285,7 @@ def main() -> int:
     arguments.add_argument("--prefix", default="matrix", help="of the names of topics and groups")
     arguments.add_argument("--json", type=Path)
     arguments.add_argument("--jobs", type=int, default=2)
+    arguments.add_argument("--restart", action="store_true", help="let the servers be restarted, and come back")
     given = arguments.parse_args()
 
     everyone = {client.name: client for client in [*CLIENTS, KCAT]}
@@ -267,6 +313,13 @@ def main() -> int:
         kcat = pool.submit(run_kcat, given) if KCAT.name in wanted else None
         trips = list(pool.map(Trip.run, trips))
         print(f"round trips: {time.monotonic() - begun:.1f} s", flush=True)
+        if given.restart:
+            # All of kcat's is before it, or it would meet servers that aren't there.
+            if kcat:
+                kcat.result()
+            print("restart", flush=True)
+            sys.stdin.read()
+            list(pool.map(Trip.after_restart, trips))
         readers = [everyone[name] for name in READERS if not missing(everyone[name])]
         list(pool.map(lambda reader: cross_read(reader, trips, given, Path(folder)), readers))
         for trip in trips:

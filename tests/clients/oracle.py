@@ -1,21 +1,24 @@
 """What must come back, and the verdict on every feature of a client.
 
 Owns: what was sent, acknowledged, delivered and committed, and what follows from it. Knows no client and no process.
-Events come from one thread; verdicts are taken when nothing is under way.
+Verdicts are taken when nothing is under way.
 """
 
+import threading
 from pathlib import Path
 from typing import Callable
 
 from drivers import Failed, StoodStill
 from records import KIB, Task, record, write_tasks
 
-PARTITIONS = 6
+PARTITIONS = 12
 EXTRA_RECORDS = 60
 
 CREATES = "creates a topic"
 GROUP = "group of three, members come and go"
+KILLED = "group: a member is killed"
 COMMITS = "committed offsets"
+RESTART = "committed offsets after a restart"
 AS_ASSIGNED = "by assignment"
 CONTENTS = ("keys", "nulls and empties", "headers", "timestamps", "values up to 1 MiB")
 SHOWN_DEVIATIONS = 3
@@ -36,6 +39,8 @@ class Oracle:
         self.wrong = {}
         self.stalled = False
         self.passed = set()
+        # Of what is heard: a client has several processes, and each is listened to by a thread.
+        self.lock = threading.Lock()
 
     # What is sent.
 
@@ -81,6 +86,10 @@ class Oracle:
     # What is heard.
 
     def heard(self, event: str, words: list) -> None:
+        with self.lock:
+            self.take(event, words)
+
+    def take(self, event: str, words: list) -> None:
         if event == "A":
             index, partition, offset = map(int, words)
             former = self.index_at.setdefault((partition, offset), index)

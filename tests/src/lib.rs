@@ -17,7 +17,7 @@ pub use cluster::{Cluster, ClusterOptions};
 pub use connection::{Connection, batch};
 pub use environment::{Seed, is_long, prepare_clients, python, python_with, repository, skip, wait_until};
 pub use http::{Metrics, get};
-pub use load::{Load, Verified, run_client_script, verify};
+pub use load::{Load, Verified, run_client_script, run_with_restart, verify};
 pub use process::{Log, Process};
 pub use reference::Reference;
 pub use server::{Server, free_port};

@@ -25,11 +25,37 @@ fn script(python: &Path, name: &str) -> Command {
 /// # Panics
 /// If it doesn't exit 0.
 pub fn run_client_script(python: &Path, name: &str, arguments: &[&str]) {
+    run_with_restart(python, name, arguments, || {});
+}
+
+/// As [`run_client_script`]; `restart` is called when the script says `restart`, and the script's input ends then.
+///
+/// # Panics
+/// If it doesn't exit 0.
+pub fn run_with_restart(python: &Path, name: &str, arguments: &[&str], restart: impl FnOnce()) {
     let mut process = Process::start(script(python, name).args(arguments), Log::default());
+    // At once, since some scripts run for minutes.
+    let stdout = process.stdout.clone();
+    let teller = std::thread::spawn(move || {
+        let mut told = 0;
+        while let Some(line) = stdout.wait_for(told, SCRIPT_LIMIT, |_| true) {
+            println!("{line}");
+            told += 1;
+        }
+    });
+    if arguments.contains(&"--restart")
+        && process
+            .stdout
+            .wait_for(0, SCRIPT_LIMIT, |line| line == "restart")
+            .is_some()
+    {
+        restart();
+    }
     process.close_stdin();
     let status = process.wait(SCRIPT_LIMIT);
+    let _ = teller.join();
     let said = [process.stdout.lines(), process.stderr.lines()].concat().join("\n");
-    println!("{said}");
+    println!("{}", process.stderr.lines().join("\n"));
     for line in process.stdout.lines() {
         if let Some((what, why)) = line.strip_prefix("SKIPPED ").and_then(|left| left.split_once(": ")) {
             skip(what, why);

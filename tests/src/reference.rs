@@ -41,6 +41,15 @@ impl Reference {
         &self.bootstrap
     }
 
+    /// Kills it, and starts it again with what it has on disk.
+    ///
+    /// # Panics
+    /// If it doesn't come back.
+    pub fn restart(&self) {
+        let status = Self::script("restart", &self.folder).status();
+        assert!(status.expect("tests/reference/kafka can be run").success());
+    }
+
     fn script(action: &str, folder: &TempDir) -> Command {
         let mut command = Command::new(repository().join("tests/reference/kafka"));
         command.arg(action).arg(folder.path().join("kafka"));

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use tailwater_tests::{
     Cluster, ClusterOptions, Reference, Server, is_long, prepare_clients, python, repository, run_client_script,
+    run_with_restart,
 };
 
 /// Uploads are frequent and small, so that the clients read from the tail, from the WAL and from objects.
@@ -19,6 +20,7 @@ trigger_bytes = "8MiB"
 trigger_age = "1s"
 [frontend.groups]
 initial_rebalance_delay = "0ms"
+consumer_session_timeout = "10s"
 consumer_heartbeat_interval = "500ms"
 consumer_assignment_interval = "0ms"
 "#;
@@ -33,13 +35,36 @@ initial_rebalance_delay = "0ms"
 partitions = 1
 "#;
 
-/// Runs a script against a server, and holds what it found against `docs/compatibility.md`.
-fn run(script: &str, kind: &str, server: &str, bootstrap: &str, more: &[&str]) {
-    run_as(server, script, kind, server, bootstrap, more);
+/// A script, and the server that it is run against.
+struct Run<'a> {
+    script: &'a str,
+    /// As `compatibility.py` calls what is found.
+    kind: &'a str,
+    /// `tailwater` or `kafka`.
+    server: &'a str,
+    /// Tells what was found of several ways to run a server apart.
+    name: &'a str,
+    bootstrap: &'a str,
 }
 
-/// As [`run`], of one of several ways to run a server: `name` tells what was found of them apart.
-fn run_as(name: &str, script: &str, kind: &str, server: &str, bootstrap: &str, more: &[&str]) {
+/// What processes say when all of them are killed and come back.
+const NOTICED: [&str; 5] = [
+    "no answer to a heartbeat",
+    "upload failed, it will be tried again",
+    "journal ended, leaderships over it end",
+    "fenced, stopping at once",
+    "the process can't go on",
+];
+
+/// Runs a script against a server, and holds what it found against `docs/compatibility.md`.
+fn run(run: &Run<'_>, more: &[&str], restart: impl FnOnce()) {
+    let Run {
+        script,
+        kind,
+        server,
+        name,
+        bootstrap,
+    } = *run;
     prepare_clients();
     let Some(python) = python(script) else {
         return;
@@ -47,15 +72,22 @@ fn run_as(name: &str, script: &str, kind: &str, server: &str, bootstrap: &str, m
     let found = repository().join(format!("target/compatibility/{kind}-{name}.json"));
     let found = found.to_str().expect("a path of text");
     let arguments = ["--bootstrap", bootstrap, "--json", found];
-    run_client_script(&python, script, &[&arguments, more].concat());
+    run_with_restart(&python, script, &[&arguments, more].concat(), restart);
     let kind = format!("--{kind}");
     let arguments = ["check", "--server", server, &kind, found];
     run_client_script(&python, "compatibility.py", &arguments);
 }
 
-fn run_matrix(server: &str, bootstrap: &str) {
-    let records = if is_long() { "100000" } else { "10000" };
-    run("matrix.py", "clients", server, bootstrap, &["--records", records]);
+fn run_matrix(server: &str, name: &str, bootstrap: &str, records: &str, restart: impl FnOnce()) {
+    let records = if is_long() { "100000" } else { records };
+    let matrix = Run {
+        script: "matrix.py",
+        kind: "clients",
+        server,
+        name,
+        bootstrap,
+    };
+    run(&matrix, &["--records", records, "--restart"], restart);
 }
 
 /// The file of known differences.
@@ -64,16 +96,28 @@ fn gaps() -> String {
     path.to_str().expect("a path of text").to_owned()
 }
 
-fn run_tools(server: &str, bootstrap: &str, more: &[&str]) {
-    run("tools.py", "tools", server, bootstrap, more);
+fn run_tools(server: &str, name: &str, bootstrap: &str, more: &[&str]) {
+    let tools = Run {
+        script: "tools.py",
+        kind: "tools",
+        server,
+        name,
+        bootstrap,
+    };
+    run(&tools, more, || {});
 }
 
-/// Every client gets back what it sent, and what others sent, from Tailwater.
+/// Every client gets back what it sent, and what others sent, from Tailwater, and goes on where its group has committed when
+/// the server has been killed and is back.
 #[test]
 fn the_client_matrix_passes() {
     let mut server = Server::new(CONFIG);
     server.start();
-    run_matrix("tailwater", &server.bootstrap());
+    let bootstrap = server.bootstrap();
+    run_matrix("tailwater", "tailwater", &bootstrap, "10000", || {
+        server.kill9();
+        server.start();
+    });
     server.finish();
 }
 
@@ -85,22 +129,21 @@ fn the_client_matrix_passes_apart() {
         "compactor.trigger_bytes=8MiB",
         "compactor.trigger_age=1s",
         "frontend.groups.initial_rebalance_delay=0ms",
+        "frontend.groups.consumer_session_timeout=10s",
         "frontend.groups.consumer_heartbeat_interval=500ms",
     ];
     let cluster = Cluster::start(ClusterOptions {
         settings: settings.map(str::to_owned).to_vec(),
         ..ClusterOptions::default()
     });
-    let records = if is_long() { "100000" } else { "2000" };
-    let arguments = ["--records", records];
-    run_as(
-        "apart",
-        "matrix.py",
-        "clients",
-        "tailwater",
-        cluster.bootstrap(),
-        &arguments,
-    );
+    let cluster = NOTICED.into_iter().fold(cluster, Cluster::allow);
+    run_matrix("tailwater", "apart", cluster.bootstrap(), "2000", || {
+        let roles = cluster.roles();
+        let before: Vec<i32> = roles.iter().map(|role| cluster.signal(role, libc::SIGKILL)).collect();
+        for (role, before) in roles.iter().zip(before) {
+            cluster.wait_until_back(role, before);
+        }
+    });
     cluster.finish();
 }
 
@@ -109,7 +152,7 @@ fn the_client_matrix_passes_apart() {
 #[ignore = "starts Apache Kafka: make test-reference"]
 fn the_client_matrix_passes_against_kafka() {
     let kafka = Reference::start();
-    run_matrix("kafka", kafka.bootstrap());
+    run_matrix("kafka", "kafka", kafka.bootstrap(), "10000", || kafka.restart());
 }
 
 /// Kafka's tools say of Tailwater what they say of Kafka, but for the known gaps; a gap that is none any more is told.
@@ -117,7 +160,7 @@ fn the_client_matrix_passes_against_kafka() {
 fn kafkas_tools_find_what_they_find_in_kafka() {
     let mut server = Server::new(CONFIG_OF_TOOLS);
     server.start();
-    run_tools("tailwater", &server.bootstrap(), &["--gaps", &gaps()]);
+    run_tools("tailwater", "tailwater", &server.bootstrap(), &["--gaps", &gaps()]);
     server.finish();
 }
 
@@ -136,14 +179,7 @@ fn kafkas_tools_find_it_apart_too() {
         ..ClusterOptions::default()
     });
     let arguments = ["--gaps", &gaps()];
-    run_as(
-        "apart",
-        "tools.py",
-        "tools",
-        "tailwater",
-        cluster.bootstrap(),
-        &arguments,
-    );
+    run_tools("tailwater", "apart", cluster.bootstrap(), &arguments);
     cluster.finish();
 }
 
@@ -152,7 +188,7 @@ fn kafkas_tools_find_it_apart_too() {
 #[ignore = "starts Apache Kafka: make test-reference"]
 fn kafkas_tools_say_of_kafka_what_is_recorded() {
     let kafka = Reference::start();
-    run_tools("kafka", kafka.bootstrap(), &[]);
+    run_tools("kafka", "kafka", kafka.bootstrap(), &[]);
 }
 
 /// What judges the clients finds lost, changed, doubled and reordered records, and commits that were not honoured.

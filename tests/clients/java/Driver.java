@@ -108,7 +108,7 @@ public final class Driver {
                 case "end" -> step(words, () -> end(words[1], words[2].equals("commit")));
                 case "chain" -> step(words,
                     () -> chain(words[1], words[2], words[3], words[4], Integer.parseInt(words[5]), words[6]));
-                case "stable" -> start("stable", () -> stable(words[1], Integer.parseInt(words[2]), words[3]));
+                case "scan" -> start("scan", () -> scan(words[1], Integer.parseInt(words[2]), words[3], words[4]));
                 default -> say("E unknown command " + words[0]);
             }
         }
@@ -178,6 +178,8 @@ public final class Driver {
                         done.add(record.partition());
                     }
                 }
+                // So that what is aborted was there.
+                producer.flush();
                 producer.sendOffsetsToTransaction(next, consumer.groupMetadata());
                 if (first) {
                     producer.abortTransaction();
@@ -202,12 +204,12 @@ public final class Driver {
         });
     }
 
-    private void stable(String topic, int partitions, String last) {
+    private void scan(String topic, int partitions, String last, String isolation) {
         List<TopicPartition> left = new ArrayList<>();
         for (int partition = 0; partition < partitions; partition++) {
             left.add(new TopicPartition(topic, partition));
         }
-        try (KafkaConsumer<byte[], byte[]> consumer = consumer("isolation.level", "read_committed")) {
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer("isolation.level", isolation)) {
             consumer.assign(List.copyOf(left));
             consumer.seekToBeginning(List.copyOf(left));
             while (!left.isEmpty()) {

@@ -237,12 +237,120 @@ async function leave(name) {
   await members.get(name).disconnect()
 }
 
-const COMMANDS = { create, produce, read, join, leave }
+// The producers by their names, each with the transaction that it has begun, if any.
+const transactional = new Map()
+
+async function open(name, transactionalId, timeout) {
+  const producer = kafka.producer({ transactionalId, transactionTimeout: Number(timeout), maxInFlightRequests: 1, idempotent: true })
+  await producer.connect()
+  // Its id comes with its first transaction only.
+  transactional.set(name, { producer, transaction: await producer.transaction() })
+}
+
+// What is begun already, or a new one.
+async function transactionOf(name) {
+  const its = transactional.get(name)
+  its.transaction ??= await its.producer.transaction()
+  return its.transaction
+}
+
+async function write(name, topic, partition, value) {
+  const transaction = await transactionOf(name)
+  await transaction.send({ topic, messages: [{ value, partition: Number(partition) }] })
+}
+
+async function end(name, how) {
+  const transaction = await transactionOf(name)
+  transactional.get(name).transaction = null
+  await (how === 'commit' ? transaction.commit() : transaction.abort())
+}
+
+async function chain(name, source, sink, groupId, partitions, last) {
+  const left = new Set(Array(Number(partitions)).keys())
+  const consumer = kafka.consumer({ groupId, sessionTimeout: 10_000, heartbeatInterval: 1_000, maxWaitTimeInMs: 200, readUncommitted: false })
+  await consumer.connect()
+  await consumer.subscribe({ topics: [source], fromBeginning: true })
+  let first = true
+  const pass = async ({ batch, resolveOffset }) => {
+    if (left.size === 0) {
+      return
+    }
+    const transaction = await transactionOf(name)
+    const { partition, messages } = batch
+    await transaction.send({ topic: sink, messages: messages.map(({ value }) => ({ value: `${value}+`, partition })) })
+    const offset = String(BigInt(batch.lastOffset()) + 1n)
+    // It knows no member, only the group.
+    await transaction.sendOffsets({ consumerGroupId: groupId, topics: [{ topic: source, partitions: [{ partition, offset }] }] })
+    transactional.get(name).transaction = null
+    if (first) {
+      first = false
+      await transaction.abort()
+      // To where the first batch began: to what the group has committed.
+      consumer.seek({ topic: source, partition, offset: messages[0].offset })
+      return
+    }
+    await transaction.commit()
+    resolveOffset(batch.lastOffset())
+    if (messages.some(({ value }) => String(value) === last)) {
+      left.delete(partition)
+    }
+  }
+  await new Promise((resolve, reject) => {
+    consumer.on(consumer.events.CRASH, ({ payload }) => payload.restart || reject(payload.error))
+    const eachBatch = async given => {
+      try {
+        await pass(given)
+      } catch (error) {
+        // Else it would try again what has become of the transaction by itself.
+        reject(error)
+        throw error
+      }
+      if (left.size === 0) {
+        resolve()
+      }
+    }
+    consumer.run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch }).catch(reject)
+  }).finally(() => consumer.disconnect())
+}
+
+async function scan(topic, partitions, last, isolation) {
+  const left = new Set(Array(Number(partitions)).keys())
+  const groupId = `scan-of-${topic}-${process.pid}-${isolation}`
+  const readUncommitted = isolation === 'read_uncommitted'
+  const consumer = kafka.consumer({ groupId, readUncommitted, maxWaitTimeInMs: 200, allowAutoTopicCreation: false })
+  await consumer.connect()
+  await consumer.subscribe({ topics: [topic], fromBeginning: true })
+  await new Promise((resolve, reject) => {
+    consumer.on(consumer.events.CRASH, ({ payload }) => payload.restart || reject(payload.error))
+    const eachMessage = async ({ partition, message }) => {
+      say(`V ${partition} ${message.value}`)
+      if (String(message.value) === last) {
+        left.delete(partition)
+      }
+      if (left.size === 0) {
+        resolve()
+      }
+    }
+    consumer.run({ autoCommit: false, eachMessage }).catch(reject)
+  })
+  await consumer.disconnect()
+}
+
+const COMMANDS = { create, produce, read, join, leave, scan }
+// Of these is said what became of them; whether that is right is judged elsewhere.
+const STEPS = { open, write, end, chain }
 
 say(`ready ${require('kafkajs/package.json').version}`)
 const lines = readline.createInterface({ input: process.stdin })
 lines.on('line', line => {
   const [command, ...words] = line.trim().split(/ +/)
+  if (command in STEPS) {
+    STEPS[command](...words).then(
+      () => say(`T ${words[0]} ${command} ok`),
+      error => say(`T ${words[0]} ${command} failed ${String(error.message).replace(/\s+/g, ' ')}`),
+    )
+    return
+  }
   const done = command === 'leave' ? `leave ${words[0]}` : command
   COMMANDS[command](...words).then(
     () => command === 'join' || say(`ok ${done}`),

@@ -21,10 +21,16 @@ import (
 
 const poll = 200 * time.Millisecond
 
-type client struct{ bootstrap []string }
+type client struct {
+	bootstrap []string
+	// The coordinator assigns, and not a member.
+	serverAssigns bool
+}
 
 func main() {
-	wire.Serve(func(bootstrap []string) (wire.Client, error) { return &client{bootstrap}, nil })
+	wire.Serve(func(bootstrap []string, groupProtocol string) (wire.Client, error) {
+		return &client{bootstrap, groupProtocol == "consumer"}, nil
+	})
 }
 
 func (c *client) Version() string {
@@ -250,13 +256,17 @@ func (t *transactions) Chain(source, sink, group string, take func(int32, []byte
 	}
 }
 
-func (c *client) Stable(topic string, partitions int32, take func(int32, []byte) bool) error {
+func (c *client) Scan(topic string, partitions int32, committed bool, take func(int32, []byte) bool) error {
 	offsets := map[int32]kgo.Offset{}
 	for partition := range partitions {
 		offsets[partition] = kgo.NewOffset().AtStart()
 	}
+	isolation := kgo.ReadUncommitted()
+	if committed {
+		isolation = kgo.ReadCommitted()
+	}
 	consumer, err := c.connect(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: offsets}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+		kgo.FetchIsolationLevel(isolation))
 	if err != nil {
 		return err
 	}
@@ -280,11 +290,15 @@ func (c *client) Join(member *wire.Member, topic, group string, leave <-chan str
 	told := func(tell func([]int32)) func(context.Context, *kgo.Client, map[string][]int32) {
 		return func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) { tell(partitions[topic]) }
 	}
-	consumer, err := c.connect(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
+	options := []kgo.Opt{kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.BlockRebalanceOnPoll(),
-		kgo.SessionTimeout(10*time.Second), kgo.HeartbeatInterval(time.Second),
+		kgo.SessionTimeout(10 * time.Second), kgo.HeartbeatInterval(time.Second),
 		kgo.OnPartitionsAssigned(told(member.Assigned)), kgo.OnPartitionsRevoked(told(member.Revoked)),
-		kgo.OnPartitionsLost(told(member.Revoked)))
+		kgo.OnPartitionsLost(told(member.Revoked))}
+	if c.serverAssigns {
+		options = append(options, kgo.ServerSideBalancer(), kgo.Balancers(kgo.StickyBalancer()))
+	}
+	consumer, err := c.connect(options...)
 	if err != nil {
 		return err
 	}

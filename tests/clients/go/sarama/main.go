@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ const idle = 200 * time.Millisecond
 type client struct{ bootstrap []string }
 
 func main() {
-	wire.Serve(func(bootstrap []string) (wire.Client, error) { return &client{bootstrap}, nil })
+	wire.Serve(func(bootstrap []string, _ string) (wire.Client, error) { return &client{bootstrap}, nil })
 }
 
 func (c *client) Version() string {
@@ -203,6 +204,174 @@ func (c *client) Read(topic string, ends map[int32]int64, take func(wire.Seen)) 
 		failed = errors.Join(failed, <-results)
 	}
 	return failed
+}
+
+type transactions struct {
+	client *client
+	inner  sarama.AsyncProducer
+	begun  bool
+}
+
+func (c *client) Open(id string, timeoutMs int) (wire.Transactions, error) {
+	config := config()
+	config.Producer.Transaction.ID = id
+	config.Producer.Transaction.Timeout = time.Duration(timeoutMs) * time.Millisecond
+	config.Producer.Idempotent = true
+	config.Producer.RequiredAcks = sarama.WaitForAll
+	config.Net.MaxOpenRequests = 1
+	config.Producer.Return.Successes = true
+	config.Producer.Partitioner = sarama.NewManualPartitioner
+	inner, err := sarama.NewAsyncProducer(c.bootstrap, config)
+	return &transactions{client: c, inner: inner}, err
+}
+
+func (t *transactions) Write(topic string, partition int32, value []byte) error {
+	if !t.begun {
+		if err := t.inner.BeginTxn(); err != nil {
+			return err
+		}
+		t.begun = true
+	}
+	t.inner.Input() <- &sarama.ProducerMessage{Topic: topic, Partition: partition, Value: sarama.ByteEncoder(value)}
+	select {
+	case <-t.inner.Successes():
+		return nil
+	case err := <-t.inner.Errors():
+		return err
+	}
+}
+
+func (t *transactions) End(commit bool) error {
+	t.begun = false
+	if commit {
+		return t.inner.CommitTxn()
+	}
+	return t.inner.AbortTxn()
+}
+
+// Chain passes on each record in a transaction of its own: its partitions are read by goroutines of their own.
+func (t *transactions) Chain(source, sink, group string, take func(int32, []byte) bool) error {
+	config := config()
+	config.Consumer.IsolationLevel = sarama.ReadCommitted
+	consumer, err := sarama.NewConsumerGroup(t.client.bootstrap, group, config)
+	if err != nil {
+		return err
+	}
+	defer consumer.Close()
+	chain := &chain{transactions: t, sink: sink, group: group, take: take, first: true}
+	for !chain.enough && chain.failure == nil {
+		if err := consumer.Consume(context.Background(), []string{source}, chain); err != nil {
+			return err
+		}
+	}
+	return chain.failure
+}
+
+// chain is the state of one Chain over its sessions.
+type chain struct {
+	*transactions
+	sink, group string
+	take        func(int32, []byte) bool
+	mutex       sync.Mutex
+	first       bool
+	// The session whose transaction was aborted: what it has fetched is behind what the group has committed.
+	over    context.Context
+	enough  bool
+	failure error
+}
+
+func (h *chain) Setup(sarama.ConsumerGroupSession) error   { return nil }
+func (h *chain) Cleanup(sarama.ConsumerGroupSession) error { return nil }
+
+// ConsumeClaim ends the session after the aborted transaction, since the next one begins at what the group has committed.
+func (h *chain) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+	for {
+		select {
+		case message, open := <-claim.Messages():
+			if !open || !h.pass(session, message) {
+				return nil
+			}
+		case <-session.Context().Done():
+			return nil
+		}
+	}
+}
+
+// pass answers whether the session goes on.
+func (h *chain) pass(session sarama.ConsumerGroupSession, message *sarama.ConsumerMessage) bool {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	if session.Context() == h.over || h.enough || h.failure != nil {
+		return false
+	}
+	h.failure = h.Write(h.sink, message.Partition, append(bytes.Clone(message.Value), '+'))
+	if h.failure == nil {
+		member := sarama.NewConsumerGroupMetadataFromSession(session, h.group, nil)
+		h.failure = h.inner.AddMessageToTxnWithGroupMetadata(message, member, nil)
+	}
+	if h.failure == nil {
+		h.failure = h.End(!h.first)
+	}
+	if h.first {
+		h.first, h.over = false, session.Context()
+		return false
+	}
+	if h.failure == nil {
+		h.enough = h.take(message.Partition, message.Value)
+	}
+	return h.failure == nil && !h.enough
+}
+
+func (c *client) Scan(topic string, partitions int32, committed bool, take func(int32, []byte) bool) error {
+	config := config()
+	if committed {
+		config.Consumer.IsolationLevel = sarama.ReadCommitted
+	}
+	consumer, err := sarama.NewConsumer(c.bootstrap, config)
+	if err != nil {
+		return err
+	}
+	defer consumer.Close()
+	messages, failures := make(chan *sarama.ConsumerMessage), make(chan error)
+	until, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for partition := range partitions {
+		from, err := consumer.ConsumePartition(topic, partition, sarama.OffsetOldest)
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer from.AsyncClose()
+			for {
+				select {
+				case message := <-from.Messages():
+					select {
+					case messages <- message:
+					case <-until.Done():
+						return
+					}
+				case err := <-from.Errors():
+					select {
+					case failures <- err:
+					case <-until.Done():
+					}
+					return
+				case <-until.Done():
+					return
+				}
+			}
+		}()
+	}
+	for {
+		select {
+		case message := <-messages:
+			if take(message.Partition, message.Value) {
+				return nil
+			}
+		case err := <-failures:
+			return err
+		}
+	}
 }
 
 // handler runs the sessions of one member.

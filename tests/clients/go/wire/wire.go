@@ -59,8 +59,8 @@ type Client interface {
 type Transactor interface {
 	// Open makes a producer and has it initialised.
 	Open(id string, timeoutMs int) (Transactions, error)
-	// Stable hands over what is committed, until take answers that it has seen enough.
-	Stable(topic string, partitions int32, take func(partition int32, value []byte) bool) error
+	// Scan hands over what is there, only what is committed or all, until take answers that it has seen enough.
+	Scan(topic string, partitions int32, committed bool, take func(partition int32, value []byte) bool) error
 }
 
 // Transactions of one producer.
@@ -237,10 +237,11 @@ type joined struct {
 }
 
 // Serve takes commands until its input ends.
-func Serve(connect func(bootstrap []string) (Client, error)) {
+func Serve(connect func(bootstrap []string, groupProtocol string) (Client, error)) {
 	bootstrap := flag.String("bootstrap", "", "HOST:PORT,HOST:PORT")
+	groupProtocol := flag.String("group-protocol", "classic", "classic or consumer, of clients that have both")
 	flag.Parse()
-	client, err := connect(strings.Split(*bootstrap, ","))
+	client, err := connect(strings.Split(*bootstrap, ","), *groupProtocol)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -285,8 +286,8 @@ func Serve(connect func(bootstrap []string) (Client, error)) {
 			})
 		case "open", "write", "end", "chain":
 			go transactions.step(client, words)
-		case "stable":
-			go guarded("stable", func() error { return stable(client, words[1], words[2], words[3]) })
+		case "scan":
+			go guarded("scan", func() error { return scan(client, words[1], words[2], words[3], words[4]) })
 		default:
 			say("E unknown command %s", words[0])
 		}
@@ -346,7 +347,7 @@ func (o *opened) do(client Client, words []string) error {
 	return errors.Join(err, its.Write(words[2], int32(partition), []byte(words[4])))
 }
 
-func stable(client Client, topic, count, last string) error {
+func scan(client Client, topic, count, last, isolation string) error {
 	transactor, ok := client.(Transactor)
 	if !ok {
 		return errors.New("this client has no transactions")
@@ -356,7 +357,7 @@ func stable(client Client, topic, count, last string) error {
 		return err
 	}
 	done := map[int32]bool{}
-	return transactor.Stable(topic, int32(partitions), func(partition int32, value []byte) bool {
+	return transactor.Scan(topic, int32(partitions), isolation == "read_committed", func(partition int32, value []byte) bool {
 		say("V %d %s", partition, value)
 		if string(value) == last {
 			done[partition] = true
