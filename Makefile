@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 DATA ?= ./data
 
-.PHONY: run build cluster cluster-stop clients test test-long test-models test-reference compatibility kubernetes-dry-run check \
-	bench clean
+.PHONY: run build cluster cluster-stop clients test test-long test-exactly-once test-models test-reference compatibility \
+	kubernetes-dry-run check bench clean
 
 run: build
 	target/release/tailwater standalone --data-dir $(DATA)
@@ -44,6 +44,10 @@ test-models:
 	TAILWATER_TEST_SEEDS=$(SEEDS) TAILWATER_TEST_FIRST_SEED=$(FIRST) \
 		cargo test --workspace --locked --lib txn::tests::joint -- --nocapture
 
+# A million records that a worker passes on in transactions, killed ten times meanwhile, and once replaced while it stands still.
+test-exactly-once: $(VENV)/.ready
+	TAILWATER_TEST_LONG=1 cargo test --workspace --locked --test transactions -- --nocapture --exact killed_workers_pass_each_record_on_once
+
 # The client tests, Kafka's tools and our admin commands against Apache Kafka 4.3.0, which tests/reference/kafka starts: they are right about Kafka.
 test-reference: clients
 	cargo test --workspace --locked --test clients --test admin --test transactions -- --ignored --nocapture --test-threads 1
@@ -60,6 +64,7 @@ kubernetes-dry-run: $(VENV)/.ready
 
 check:
 	cargo fmt --all -- --check
+	rustfmt --check --edition 2024 --config-path rustfmt.toml tests/clients/rust/src/main.rs
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked --quiet
 	cargo test --workspace --locked --test tidy

@@ -1,10 +1,11 @@
 """Consume, transform, produce with exactly-once, by a worker that is killed again and again.
 
-    exactly_once.py --bootstrap HOST:PORT --records N --kills K [--at-once N]
+    exactly_once.py --bootstrap HOST:PORT --records N --kills K [--pauses P] [--at-once N]
 
 Writes N records to a topic and starts a worker: a member of a group that passes each record on to another topic, together with
 the group's offsets, in transactions. Each time another share of the records is there, the worker is killed (SIGKILL) and
-another takes its place, under the same transactional id. What must hold: a reader of committed records finds each record of
+another takes its place, under the same transactional id; P times it is not killed but stands still (SIGSTOP) in the middle of a
+transaction, and goes on when another works in its place. What must hold: who went on is refused, and ends; a reader of committed records finds each record of
 the input exactly once, in the input's order, and what the group has committed is the input's end. Prints what it has found.
 Exits 1 if anything is amiss.
 """
@@ -13,7 +14,9 @@ import argparse
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -26,6 +29,9 @@ TRANSACTION_MS = 60_000
 REQUEST_S = 60
 # Without any progress.
 LIMIT_S = 120
+TELL_EVERY_S = 5
+# The exit code of a worker that was told that another has its place.
+REFUSED = 3
 COORDINATOR_COMES = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE)
 
 
@@ -49,9 +55,20 @@ def checked(messages: list) -> list:
     return messages
 
 
-def work(bootstrap: str, at_once: int) -> None:
-    """Until it is killed. An error that a transaction can be aborted for is what brokers may answer while they lose a member;
-    any other ends the worker, and its watcher finds it dead."""
+def work(bootstrap: str, at_once: int, hold: Path) -> int:
+    """Until it is killed, or fenced. An error that a transaction can be aborted for is what brokers may answer while they lose a
+    member; any other ends the worker, and its watcher finds it dead."""
+    try:
+        pass_on(bootstrap, at_once, hold)
+    except KafkaException as error:
+        if error.args[0].fatal():
+            print(f"worker: refused: {error}", flush=True)
+            return REFUSED
+        raise
+    return 0
+
+
+def pass_on(bootstrap: str, at_once: int, hold: Path) -> None:
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -72,6 +89,7 @@ def work(bootstrap: str, at_once: int) -> None:
             producer.begin_transaction()
             for message in messages:
                 producer.produce(SINK, message.value(), partition=message.partition())
+            wait_while_held(hold)
             # The first is the lowest, the last the highest of its partition.
             ends = {message.partition(): message.offset() + 1 for message in messages}
             offsets = [TopicPartition(SOURCE, partition, end) for partition, end in ends.items()]
@@ -83,6 +101,18 @@ def work(bootstrap: str, at_once: int) -> None:
             print(f"worker: aborts: {error}", flush=True)
             producer.abort_transaction(REQUEST_S)
             go_back(reader)
+
+
+def held(hold: Path) -> Path:
+    return hold.with_suffix(".held")
+
+
+def wait_while_held(hold: Path) -> None:
+    """In the middle of a transaction: says that it waits, and waits while it shall."""
+    if hold.exists():
+        held(hold).touch()
+        while hold.exists():
+            time.sleep(0.01)
 
 
 def go_back(reader: Consumer) -> None:
@@ -111,8 +141,9 @@ def write_input(bootstrap: str, records: int) -> None:
 class Worker:
     """The process that works now, and who takes its place."""
 
-    def __init__(self, bootstrap: str, at_once: int):
-        self.command = [sys.executable, __file__, "--bootstrap", bootstrap, "--at-once", str(at_once), "--worker"]
+    def __init__(self, bootstrap: str, at_once: int, hold: Path):
+        self.hold = hold
+        self.command = [sys.executable, __file__, "--bootstrap", bootstrap, "--at-once", str(at_once), "--worker", str(hold)]
         self.process = subprocess.Popen(self.command)
 
     def kill(self) -> None:
@@ -122,6 +153,22 @@ class Worker:
     def replace(self) -> None:
         self.kill()
         self.process = subprocess.Popen(self.command)
+
+    def pause(self) -> subprocess.Popen:
+        """Answers the process that stands still in the middle of a transaction."""
+        self.hold.touch()
+        end = time.monotonic() + LIMIT_S
+        while not held(self.hold).exists():
+            self.check()
+            if time.monotonic() > end:
+                raise TimeoutError(f"no transaction for {LIMIT_S} s")
+            time.sleep(0.01)
+        paused = self.process
+        paused.send_signal(signal.SIGSTOP)
+        held(self.hold).unlink()
+        self.hold.unlink()
+        self.process = subprocess.Popen(self.command)
+        return paused
 
     def check(self) -> None:
         if self.process.poll() is not None:
@@ -140,12 +187,24 @@ def passed_on(reader: Consumer) -> int:
         raise
 
 
-def watch(bootstrap: str, records: int, kills: int, at_once: int) -> None:
-    """Kills the worker when it has passed on each share but the last, until everything is passed on."""
-    # Who reads what is committed waits for open transactions when it asks for offsets.
-    looker, worker, done = consumer(bootstrap, isolation_level="read_uncommitted"), Worker(bootstrap, at_once), 0
+def end_of_zombie(zombie: subprocess.Popen) -> str:
+    """Lets it go on; what is wrong with how it ends."""
+    zombie.send_signal(signal.SIGCONT)
     try:
-        best, since = -1, time.monotonic()
+        code = zombie.wait(LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return f"a worker that another has replaced still works {LIMIT_S} s after it went on"
+    return "" if code == REFUSED else f"a worker that another has replaced ended with {code}, and wasn't refused"
+
+
+def watch(given, hold: Path) -> list:
+    """Stops the worker when it has passed on each share but the last, until everything is passed on; the last shares by a pause.
+    Answers what is wrong with the workers that went on."""
+    # Who reads what is committed waits for open transactions when it asks for offsets.
+    looker, worker = consumer(given.bootstrap, isolation_level="read_uncommitted"), Worker(given.bootstrap, given.at_once, hold)
+    records, stops, done, zombies, faults = given.records, given.kills + given.pauses, 0, [], []
+    try:
+        best, since, told, at_pause = -1, time.monotonic(), time.monotonic(), 0
         while best < records:
             worker.check()
             now = passed_on(looker)
@@ -153,16 +212,29 @@ def watch(bootstrap: str, records: int, kills: int, at_once: int) -> None:
                 best, since = now, time.monotonic()
             elif time.monotonic() - since > LIMIT_S:
                 raise TimeoutError(f"{best} of {records} records are passed on, and no more for {LIMIT_S} s")
-            if done < kills and best >= records * (done + 1) // (kills + 1):
-                worker.replace()
+            if zombies and now > at_pause:
+                faults.append(end_of_zombie(zombies.pop()))
+            if time.monotonic() - told > TELL_EVERY_S:
+                told = time.monotonic()
+                print(f"{best} of {records} passed on", flush=True)
+            if done < stops and best >= records * (done + 1) // (stops + 1):
+                if done < given.kills:
+                    worker.replace()
+                else:
+                    zombies.append(worker.pause())
+                    # What it had committed before. More comes from its successor only.
+                    at_pause = passed_on(looker)
                 done += 1
-                print(f"killed at {best} of {records}", flush=True)
+                print(f"{'killed' if done <= given.kills else 'paused'} at {best} of {records}", flush=True)
             time.sleep(0.05)
     finally:
         worker.kill()
+        for zombie in zombies:
+            zombie.kill()
         looker.close()
-    if done != kills:
-        raise RuntimeError(f"killed {done} times only: the worker was too fast")
+    if done != stops or len(faults) != given.pauses:
+        raise RuntimeError(f"stopped {done} times, {len(faults)} of them by a pause: the worker was too fast")
+    return [fault for fault in faults if fault]
 
 
 def output(bootstrap: str) -> dict:
@@ -201,24 +273,30 @@ def main() -> int:
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=2)
+    parser.add_argument("--pauses", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=200, help="records of a transaction at most")
-    parser.add_argument("--worker", action="store_true")
+    parser.add_argument("--worker", type=Path, metavar="HOLD", help="works, and waits in a transaction while this file is there")
     given = parser.parse_args()
     if given.worker:
-        work(given.bootstrap, given.at_once)
-        return 0
+        return work(given.bootstrap, given.at_once, given.worker)
     admin = AdminClient({"bootstrap.servers": given.bootstrap})
     for made in admin.create_topics([NewTopic(SOURCE, PARTITIONS), NewTopic(SINK, PARTITIONS)]).values():
         made.result(REQUEST_S)
+    begun = time.monotonic()
     write_input(given.bootstrap, given.records)
-    watch(given.bootstrap, given.records, given.kills, given.at_once)
-    faults = []
+    written = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        faults = watch(given, Path(folder) / "hold")
+    ended = time.monotonic()
     for partition, values in output(given.bootstrap).items():
         expected = [value_of(number) for number in range(partition, given.records, PARTITIONS)]
         fault = faults_in(values, expected)
         if fault:
             faults.append(f"partition {partition}: {fault}")
-    print(f"{given.records} records, {given.kills} kills")
+    print(
+        f"{given.records} records, {given.kills} kills, {given.pauses} pauses: written in {written - begun:.1f} s, "
+        f"passed on in {ended - written:.1f} s, read in {time.monotonic() - ended:.1f} s"
+    )
     for fault in faults:
         print(fault)
     return 1 if faults else 0
