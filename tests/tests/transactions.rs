@@ -25,6 +25,24 @@ trigger_age = "1s"
 [frontend.groups]
 initial_rebalance_delay = "0ms"
 "#;
+/// Uploads and cleanings all the time, and next to nothing in memory: what is read of a changelog is what cleanings left.
+const COMPACTING: &str = r#"
+[wal]
+capacity = "64MiB"
+flush_window = "4MiB"
+[controller]
+delete_delay = "500ms"
+clean_interval = "1ms"
+[compactor]
+trigger_age = "200ms"
+poll_interval = "50ms"
+idle_poll_interval = "100ms"
+clean_object_bytes = "16KiB"
+[frontend.cache]
+tail_bytes = "32KiB"
+[frontend.groups]
+initial_rebalance_delay = "0ms"
+"#;
 /// The newest that name topics by name, and end transactions as the second version does.
 const PRODUCE_VERSION: i16 = 12;
 const END_VERSION: i16 = 5;
@@ -123,6 +141,40 @@ fn killed_streams_applications_count_everything_once_with_kafka() {
     };
     let kafka = Reference::start();
     count(&python, kafka.bootstrap());
+}
+
+/// The same, and the compactor compacts the changelog all the time: what is restored from what it leaves is what was there.
+#[test]
+fn a_changelog_that_is_compacted_meanwhile_restores_its_table() {
+    let Some(python) = python("Kafka Streams over a compacted changelog") else {
+        return;
+    };
+    prepare_clients();
+    let mut server = Server::new(COMPACTING);
+    server.start();
+    run_client_script(
+        &python,
+        "streams.py",
+        &["--bootstrap", &server.bootstrap(), "--compact"],
+    );
+    let done = server
+        .metrics()
+        .sum_where("tailwater_cleanings_total", "result=\"done\"");
+    println!("{done} cleanings");
+    assert!(done >= 2.0, "each partition of the changelog is cleaned");
+    server.finish();
+}
+
+/// So it is with Apache Kafka.
+#[test]
+#[ignore = "starts Apache Kafka: make test-reference"]
+fn a_changelog_that_is_compacted_meanwhile_restores_its_table_with_kafka() {
+    let Some(python) = python("Kafka Streams over Apache Kafka's compacted changelog") else {
+        return;
+    };
+    prepare_clients();
+    let kafka = Reference::start();
+    run_client_script(&python, "streams.py", &["--bootstrap", kafka.bootstrap(), "--compact"]);
 }
 
 /// Frontends are killed while they coordinate a worker's transactions and its group, lead its partitions and write its markers:
