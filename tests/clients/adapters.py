@@ -63,7 +63,7 @@ class ConfluentClient:
 
     def chained(self, topic: str, group: str) -> "ConfluentConsumer":
         """A member that reads what is committed."""
-        consumer = ConfluentConsumer(self.bootstrap, topic, group, {"isolation.level": "read_committed"})
+        consumer = ConfluentConsumer(self.bootstrap, topic, group, {"isolation.level": "read_committed"}, self.group_protocol)
         consumer.inner.subscribe([topic])
         return consumer
 

@@ -58,6 +58,10 @@ class Client(NamedTuple):
     # Why it gets a second try, which is told: only for what it was seen to do to Apache Kafka, too.
     stalls: str = ""
 
+    def transactions(self) -> tuple:
+        """Those that are another thing in a group whose coordinator assigns, or all."""
+        return (transactions.CHAIN,) if self.only_groups else transactions.FEATURES
+
 
 def python(name: str, **traits) -> Client:
     return Client(name, [sys.executable, str(HERE / "driver.py"), "--client", name], [], **traits)
@@ -142,10 +146,9 @@ class Trip:
             self.oracle.stage(GROUP, lambda: self.read_in_group(driver, self.given.records))
             self.oracle.stage(COMMITS, self.oracle.judge_commits)
             self.oracle.stage(AS_ASSIGNED, lambda: self.read_with(driver))
-            if not self.client.only_groups:
-                topic = f"{self.topic}-transactions"
-                driver.do("create", topic, transactions.PARTITIONS, CONFIGS)
-                self.transactions = transactions.run(driver, self.another, topic, CONFIGS)
+            topic = f"{self.topic}-transactions"
+            driver.do("create", topic, transactions.PARTITIONS, CONFIGS)
+            self.transactions = transactions.run(driver, self.another, topic, CONFIGS, self.client.transactions())
             driver.stop()
         except Failed as failed:
             self.oracle.failed(str(failed))
@@ -240,8 +243,7 @@ class Trip:
         features = self.oracle.verdicts()
         if not self.client.assigns and features[AS_ASSIGNED] == "yes":
             del features[AS_ASSIGNED]
-        if not self.client.only_groups:
-            features |= self.transactions or dict.fromkeys(transactions.FEATURES, "no: not reached")
+        features |= self.transactions or dict.fromkeys(self.client.transactions(), "no: not reached")
         return {"version": self.version, "seconds": round(self.seconds, 1), "features": features}
 
 

@@ -21,6 +21,8 @@ import (
 
 const poll = 200 * time.Millisecond
 
+var serverAssigns = []kgo.Opt{kgo.ServerSideBalancer(), kgo.Balancers(kgo.StickyBalancer())}
+
 type client struct {
 	bootstrap []string
 	// The coordinator assigns, and not a member.
@@ -213,10 +215,14 @@ func (t *transactions) End(commit bool) error {
 
 // Chain has a producer of its own under the same id: a session knows its group's member, too.
 func (t *transactions) Chain(source, sink, group string, take func(int32, []byte) bool) error {
-	session, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(t.client.bootstrap...), kgo.MetadataMinAge(100*time.Millisecond),
+	options := []kgo.Opt{kgo.SeedBrokers(t.client.bootstrap...), kgo.MetadataMinAge(100 * time.Millisecond),
 		kgo.TransactionalID(t.id), kgo.TransactionTimeout(t.timeout), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ConsumerGroup(group), kgo.ConsumeTopics(source), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.SessionTimeout(10*time.Second), kgo.HeartbeatInterval(time.Second))
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.SessionTimeout(10 * time.Second), kgo.HeartbeatInterval(time.Second)}
+	if t.client.serverAssigns {
+		options = append(options, serverAssigns...)
+	}
+	session, err := kgo.NewGroupTransactSession(options...)
 	if err != nil {
 		return err
 	}
@@ -296,7 +302,7 @@ func (c *client) Join(member *wire.Member, topic, group string, leave <-chan str
 		kgo.OnPartitionsAssigned(told(member.Assigned)), kgo.OnPartitionsRevoked(told(member.Revoked)),
 		kgo.OnPartitionsLost(told(member.Revoked))}
 	if c.serverAssigns {
-		options = append(options, kgo.ServerSideBalancer(), kgo.Balancers(kgo.StickyBalancer()))
+		options = append(options, serverAssigns...)
 	}
 	consumer, err := c.connect(options...)
 	if err != nil {
