@@ -528,3 +528,34 @@ fn rule_30_cleaning_stops_at_the_last_stable_offset() {
     let values: Vec<_> = world.left().into_values().map(|left| left.2).collect();
     assert_eq!(values, [Some(5)]);
 }
+
+/// A batch whose records decompress to more than a frontend takes is an error to who reads its keys and to who cleans it: it is
+/// never taken for one in which nothing is left.
+#[test]
+fn a_batch_that_decompresses_to_too_much_is_an_error() {
+    let (pool, state) = (zstd(), PartitionState::empty(Offset::ZERO));
+    let plain = vec![0u8; MAX_DECOMPRESSED_BYTES + 1];
+    let encoded = compress(Encoding::by_default(Compression::Zstd), &plain[..], &pool, usize::MAX).unwrap();
+    drop(plain);
+    let mut small = BatchBuilder::new();
+    small.push(1, Some(b"k"), Some(b"v"), &[]);
+    let header = BatchHeader {
+        attributes: 4,
+        ..BatchHeader::read(&small.build()).unwrap()
+    };
+    assert_eq!(header.compression(), Ok(Compression::Zstd));
+    let batch = tailwater_kafka::batch::assemble(&header, &encoded).freeze();
+    let range = OffsetRange::new(Offset::ZERO, Offset(1));
+    let keys = || NewestOffsets::new(1 << 14, 1);
+    let mut reader = KeyReader::new(STREAM, &state, keys(), pool.clone());
+    assert!(matches!(reader.read(&batch, range), Err(Error::Clean { .. })));
+    let times = Times {
+        now_ms: 0,
+        delete_retention_ms: 0,
+    };
+    let mut filter = Filter::new(STREAM, &state, Arc::new(keys()), pool, times);
+    assert!(matches!(
+        filter.clean(&batch, range, range.end),
+        Err(Error::Clean { .. })
+    ));
+}
