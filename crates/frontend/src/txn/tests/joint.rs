@@ -75,7 +75,7 @@ fn only_a_late_marker_of_version_1_ends_another_transaction() {
         broken > 0,
         "the known weakness isn't there any more: say so in docs/status.md"
     );
-    for seed in 0..150 {
+    for seed in seeds() {
         if let Err(broken) = run(seed, with(false)) {
             panic!("TAILWATER_TEST_SEED={seed}: {broken}");
         }
@@ -102,7 +102,7 @@ fn a_coordinator_that_does_not_know_it_is_deposed_misleads_nobody_in_version_2()
         versions: [2, 2],
         ..Options::default()
     };
-    for seed in 0..300 {
+    for seed in seeds() {
         if let Err(broken) = run(seed, options) {
             panic!("TAILWATER_TEST_SEED={seed}: {broken}");
         }
