@@ -73,7 +73,7 @@ check:
 
 # What it costs and how fast it is, beside the machine's limits and Apache Kafka, and Nisshi if it is installed
 # (tests/reference/nisshi says how): docs/performance.md, target/bench.json.
-# BENCH="--only standalone,kafka --records 500000" measures less.
+# BENCH="--only standalone,kafka --records 500000" measures less; BENCH="--only groups" the groups, and keeps the other figures.
 bench: $(VENV)/.ready
 	cargo build --release --locked --package tailwater-node --package tailwater-tests
 	target/release/bench --binary target/release/tailwater --python $(VENV)/bin/python --json target/bench.json \

@@ -54,20 +54,37 @@ impl Connection {
     /// # Errors
     /// If the connection ends, or the answer isn't one to this request.
     pub fn call<R: RequestMessage>(&mut self, version: i16, request: &R) -> io::Result<R::Response> {
+        self.send(version, request)?;
+        self.receive::<R>(version)
+    }
+
+    /// Sends a request, and doesn't wait for its answer, which is to be received before the next request is sent.
+    ///
+    /// # Errors
+    /// If the connection ends.
+    pub fn send<R: RequestMessage>(&mut self, version: i16, request: &R) -> io::Result<()> {
         self.next_correlation_id += 1;
-        let correlation_id = self.next_correlation_id;
-        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        let mut frame = encode_request(correlation_id, Some(Str::from("tests")), version, request).map_err(invalid)?;
+        let name = Some(Str::from("tests"));
+        let mut frame = encode_request(self.next_correlation_id, name, version, request).map_err(invalid)?;
         while frame.has_remaining() {
             let mut slices = [io::IoSlice::new(&[]); 16];
             let count = frame.chunks_vectored(&mut slices);
             let written = self.stream.write_vectored(&slices[..count])?;
             frame.advance(written);
         }
+        Ok(())
+    }
+
+    /// The answer to the request that was sent last.
+    ///
+    /// # Errors
+    /// If the connection ends, or the answer isn't one to this request.
+    pub fn receive<R: RequestMessage>(&mut self, version: i16) -> io::Result<R::Response> {
         let answer = self.read_frame()?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let (found, response) = decode_response(answer, version).map_err(invalid)?;
-        if found != correlation_id {
-            return Err(io::Error::other(format!("answer {found} to request {correlation_id}")));
+        let expected = self.next_correlation_id;
+        if found != expected {
+            return Err(io::Error::other(format!("answer {found} to request {expected}")));
         }
         Ok(response)
     }
@@ -186,6 +203,10 @@ impl Connection {
         }
         Ok((found.error_code, bytes))
     }
+}
+
+fn invalid(error: tailwater_kafka::CodecError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// A batch of these values, without keys, uncompressed.

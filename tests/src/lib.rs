@@ -6,6 +6,7 @@
 mod cluster;
 mod connection;
 mod environment;
+mod group;
 mod http;
 mod load;
 mod process;
@@ -16,6 +17,7 @@ mod tmpfs;
 pub use cluster::{Cluster, ClusterOptions};
 pub use connection::{Connection, batch};
 pub use environment::{Seed, is_long, prepare_clients, python, python_with, repository, skip, wait_until};
+pub use group::{GroupMember, GroupProtocol, SharedTopic, join_as_one, settle_group};
 pub use http::{Metrics, get};
 pub use load::{Load, Verified, run_client_script, run_with_restart, verify};
 pub use process::{Log, Process};

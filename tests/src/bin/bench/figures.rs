@@ -104,7 +104,12 @@ impl Figures {
         text
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// A value a line.
+    pub fn json(&self) -> Vec<serde_json::Value> {
         let rows = self.rows.iter().map(|row| {
             let values = row
                 .values

@@ -5,6 +5,7 @@
 
 mod failover;
 mod figures;
+mod groups;
 mod latency;
 mod producers;
 mod raw;
@@ -38,8 +39,9 @@ const WAITED_FOR_RECORDS: u64 = 160_000;
 const SQLITE_RECORDS: u64 = 200_000;
 /// Empty partitions, besides those of internal topics.
 const MANY_PARTITIONS: [i32; 2] = [1_000, 10_000];
-const BEGIN: &str = "<!-- figures of make bench: begin -->";
-const END: &str = "<!-- figures of make bench: end -->";
+/// Between such lines stand the figures of a section, of one run: a run writes only the sections that it has measured.
+const FIGURES: &str = "figures of make bench";
+const GROUPS: &str = "figures of make bench, groups";
 
 const TO_WAL: &str = "produce to the WAL, no uploads: server CPU";
 const PRODUCE: &str = "produce while it is uploaded: server CPU";
@@ -68,13 +70,13 @@ struct Arguments {
     /// Acknowledged records, one at a time.
     #[arg(long, default_value_t = 3_000)]
     rounds: usize,
-    /// Only these, as in `standalone,apart,kafka,nisshi,failover`; all by default.
+    /// Only these, as in `standalone,apart,kafka,nisshi,failover,groups`; all by default.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where to write the figures as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// The document whose table is replaced.
+    /// The document whose tables of what was measured are replaced.
     #[arg(long)]
     document: Option<PathBuf>,
 }
@@ -93,8 +95,11 @@ struct Transferred {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let wanted = |part: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == part);
-    let mut figures = Figures::default();
-    machine(&mut figures)?;
+    let (mut figures, mut of_groups) = (Figures::default(), Figures::default());
+    let is_groups_only = arguments.only.iter().all(|only| only == "groups") && !arguments.only.is_empty();
+    if !is_groups_only {
+        machine(&mut figures)?;
+    }
     if wanted("standalone") {
         standalone(&arguments, &mut figures)?;
         wal_only::standalone(&arguments, &mut figures)?;
@@ -122,15 +127,35 @@ fn main() -> Result<()> {
     if wanted("failover") {
         failovers(&arguments, &mut figures)?;
     }
+    if wanted("groups") {
+        measure_groups(&arguments, &mut of_groups)?;
+    }
     aims(&mut figures);
+    groups::aims(&mut of_groups);
+    let sections = [(FIGURES, &figures), (GROUPS, &of_groups)];
     if let Some(path) = &arguments.json {
-        std::fs::write(path, serde_json::to_string_pretty(&figures.json())?)
-            .with_context(|| path.display().to_string())?;
+        let all: Vec<serde_json::Value> = sections.iter().flat_map(|(_, figures)| figures.json()).collect();
+        std::fs::write(path, serde_json::to_string_pretty(&all)?).with_context(|| path.display().to_string())?;
     }
     if let Some(path) = &arguments.document {
-        let document = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        std::fs::write(path, replace_between(&document, BEGIN, END, &figures.table())?)?;
+        let mut document = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        for (section, figures) in sections.iter().filter(|(_, figures)| !figures.is_empty()) {
+            let (begin, end) = (format!("<!-- {section}: begin -->"), format!("<!-- {section}: end -->"));
+            document = replace_between(&document, &begin, &end, &figures.table())?;
+        }
+        std::fs::write(path, document)?;
     }
+    Ok(())
+}
+
+/// Each server by itself, with nothing but the groups on it.
+fn measure_groups(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
+    let (subject, _) = Subject::standalone(&arguments.binary, groups::CONFIG);
+    groups::measure(&subject, Column::Standalone, figures)?;
+    subject.finish();
+    let subject = Subject::peer("kafka", &[])?;
+    groups::measure(&subject, Column::Kafka, figures)?;
+    subject.finish();
     Ok(())
 }
 
@@ -159,7 +184,7 @@ fn machine(figures: &mut Figures) -> Result<()> {
 
 /// Also what only one process of ours has: a second start, and many partitions.
 fn standalone(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
-    let (subject, first) = Subject::standalone(&arguments.binary);
+    let (subject, first) = Subject::standalone(&arguments.binary, "");
     let name = "start to ready, first start (formats the device)";
     figures.add(name, Column::Standalone, first.as_secs_f64() * 1e3, "ms");
     let Subject::Standalone(mut server) = subject else {
@@ -170,7 +195,7 @@ fn standalone(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     figures.add(READY, Column::Standalone, again.as_secs_f64() * 1e3, "ms");
     measure(arguments, Subject::Standalone(server), Column::Standalone, figures)?;
     for partitions in MANY_PARTITIONS {
-        let (subject, _) = Subject::standalone(&arguments.binary);
+        let (subject, _) = Subject::standalone(&arguments.binary, "");
         std::thread::sleep(IDLE);
         let before = subject.memory_mib()?;
         let created = Connection::open(subject.kafka()).create_topic("many", partitions, &[])?;

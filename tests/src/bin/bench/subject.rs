@@ -33,8 +33,9 @@ pub struct Peer {
 }
 
 impl Subject {
-    pub fn standalone(binary: &Path) -> (Self, Duration) {
-        let mut server = Server::new("").binary(binary);
+    /// All in one process; `config` is what its configuration file holds.
+    pub fn standalone(binary: &Path, config: &str) -> (Self, Duration) {
+        let mut server = Server::new(config).binary(binary);
         let ready = server.start();
         (Self::Standalone(Box::new(server)), ready)
     }
