@@ -13,6 +13,7 @@ mod process;
 mod reference;
 mod server;
 mod tmpfs;
+mod transaction;
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use connection::{Connection, batch};
@@ -24,3 +25,4 @@ pub use process::{Log, Process};
 pub use reference::Reference;
 pub use server::{Server, free_port};
 pub use tmpfs::Tmpfs;
+pub use transaction::{Leaders, Stable, Transaction, committed_offset, read_stable};

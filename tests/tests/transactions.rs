@@ -48,7 +48,11 @@ const PRODUCE_VERSION: i16 = 12;
 const END_VERSION: i16 = 5;
 /// Far beyond anything that should happen.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Longer than the lease (3 s, `deploy/roles/controller.toml`) and the controller's next look.
+const BEYOND_LEASE: Duration = Duration::from_secs(5);
 const KILLED: i32 = 128 + libc::SIGKILL;
+/// What a fenced process ends with.
+const FENCED: i32 = 70;
 /// What others say of a frontend that was killed, and it itself when it is back.
 const NOTICED: [&str; 5] = [
     "no answer to a heartbeat",
@@ -181,7 +185,31 @@ fn a_changelog_that_is_compacted_meanwhile_restores_its_table_with_kafka() {
 /// each transaction ends as it was decided, and each record is passed on exactly once.
 #[test]
 fn killed_frontends_end_transactions_as_decided() {
-    let Some(python) = python("killed frontends") else {
+    let (records, kills) = if is_long() { (200_000, 30) } else { (20_000, 4) };
+    frontends_go_away("killed frontends", records, kills, |cluster, role| {
+        let ends = cluster.exits(role).len();
+        cluster.signal(role, libc::SIGKILL);
+        assert_eq!(cluster.wait_for_exit(role, ends + 1, LIMIT), KILLED, "{role}");
+    });
+}
+
+/// The same with frontends that are stopped until others have taken over, and then go on: they are fenced, and what they were
+/// about to do changes nothing.
+#[test]
+fn stopped_frontends_end_transactions_as_decided() {
+    let (records, stops) = if is_long() { (200_000, 20) } else { (20_000, 2) };
+    frontends_go_away("stopped frontends", records, stops, |cluster, role| {
+        let ends = cluster.exits(role).len();
+        cluster.signal(role, libc::SIGSTOP);
+        sleep(BEYOND_LEASE);
+        cluster.signal(role, libc::SIGCONT);
+        assert_eq!(cluster.wait_for_exit(role, ends + 1, LIMIT), FENCED, "{role}");
+    });
+}
+
+/// A worker passes records on while one frontend after the other goes away, and comes back.
+fn frontends_go_away(what: &str, records: u32, times: usize, go: impl Fn(&Cluster, &str)) {
+    let Some(python) = python(what) else {
         return;
     };
     let options = ClusterOptions {
@@ -189,25 +217,23 @@ fn killed_frontends_end_transactions_as_decided() {
         ..ClusterOptions::default()
     };
     let cluster = NOTICED.into_iter().fold(Cluster::start(options), Cluster::allow);
-    let (records, kills, at_once) = if is_long() { (200_000, 30, 20) } else { (20_000, 4, 20) };
     let mut seed = Seed::from_environment();
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| pass_on(&python, cluster.bootstrap(), records, 0, 0, at_once));
+        let worker = scope.spawn(|| pass_on(&python, cluster.bootstrap(), records, 0, 0, 20));
         let roles = ["frontend-1", "frontend-2"].into_iter().cycle();
         let mut done = 0;
-        for role in roles.take(kills) {
+        for role in roles.take(times) {
             sleep(Duration::from_millis(seed.draw(500, 3000)));
             if worker.is_finished() {
                 break;
             }
-            let (pid, ends) = (cluster.pid(role), cluster.exits(role).len());
-            cluster.signal(role, libc::SIGKILL);
-            assert_eq!(cluster.wait_for_exit(role, ends + 1, LIMIT), KILLED, "{role}");
+            let pid = cluster.pid(role);
+            go(&cluster, role);
             println!("{role} is back after {:?}", cluster.wait_until_back(role, pid));
             done += 1;
         }
         worker.join().expect("each record is passed on once");
-        assert!(done > 0, "it was over before anybody was killed");
+        assert!(done > 0, "it was over before anybody went away");
     });
     cluster.finish();
 }
