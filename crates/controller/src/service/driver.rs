@@ -187,6 +187,7 @@ impl Driver {
             return false;
         }
         let now = self.now();
+        told::tell_moves(&self.timers, &step.touches);
         for touch in step.touches {
             self.timers.touch(touch, now);
         }

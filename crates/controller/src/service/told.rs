@@ -1,12 +1,16 @@
-//! What a person reads of the controller's decisions, one line each: who came, was fenced or left, and which journals ended.
+//! What a person reads of the controller's decisions, one line each: who came, was fenced or left, which journals ended, and which
+//! partitions frontends were asked to give away.
 //!
-//! Owns: the lines. Does not own: any decision. Told when a change is durable, before it is shown.
+//! Owns: the lines. Does not own: any decision. Told when a change is durable, before it is shown; what is memory only, when it
+//! is decided.
+
+use std::collections::BTreeMap;
 
 use tailwater_format::metadata::{JournalRecord, JournalState, Key, NodeRecord, Record};
 use tailwater_types::{JournalId, NodeId};
 
 use super::metrics::{node_state_name, tier_name};
-use crate::state::{Changes, State, View as _};
+use crate::state::{Changes, State, Timers, Touch, View as _};
 
 /// Logs what `changes` make of `state`.
 pub(super) fn tell(state: &State, changes: &Changes) {
@@ -18,6 +22,22 @@ pub(super) fn tell(state: &State, changes: &Changes) {
             (Key::Journal(id), Some(Record::Journal(journal))) => tell_journal(*id, journal, before),
             _ => {}
         }
+    }
+}
+
+/// Logs what frontends are asked to give away, a line for each pair of them. `before`: what they were asked until now.
+pub(super) fn tell_moves(before: &Timers, touches: &[Touch]) {
+    let mut moves = BTreeMap::<_, (usize, usize)>::new();
+    for touch in touches {
+        if let Touch::Asked(stream, asked) = touch {
+            let earlier = before.asked_for(*stream).map(|(earlier, _)| earlier.leader_epoch);
+            let (partitions, in_vain) = moves.entry((asked.from.0, asked.to.0)).or_default();
+            *partitions += 1;
+            *in_vain += usize::from(earlier == Some(asked.leader_epoch));
+        }
+    }
+    for ((from, to), (partitions, in_vain)) in moves {
+        tracing::info!(%from, %to, partitions, in_vain, "a frontend is asked to give partitions to another one");
     }
 }
 
