@@ -4,6 +4,7 @@
 //! and the way to them (`crate::coordinator`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tailwater_kafka::ErrorCode;
 use tailwater_log::TransactionMarker;
@@ -25,6 +26,8 @@ use crate::view::View;
 
 /// Kafka's own setting for the internal topic, shown to tools.
 const SEGMENT_BYTES: &str = "104857600";
+/// How long a commit is waited for: Kafka's `offsets.commit.timeout.ms`.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Clones share everything.
 #[derive(Clone)]
@@ -100,6 +103,16 @@ impl Groups {
             Err(error) => return request.refused(error),
         };
         ask(&commands, group, request).await
+    }
+
+    /// Asks for a commit of offsets, and waits for it only so long: one connection's requests are answered in order, and its
+    /// member's heartbeats are behind. What is written later counts all the same, as with Kafka.
+    pub async fn commit(&self, group: String, request: Request) -> ErrorCode {
+        match self.clock().timeout(COMMIT_TIMEOUT, self.ask(group, request)).await {
+            Ok(Reply::Commit(error)) => error,
+            Ok(_) => ErrorCode::UnknownServerError,
+            Err(_elapsed) => ErrorCode::CoordinatorNotAvailable,
+        }
     }
 
     /// Ends a producer's transaction in all groups of a partition of the internal topic that is coordinated here. Their

@@ -62,10 +62,7 @@ pub(crate) async fn offset_commit(
             unknown_group,
             knows_epochs: context.version >= FIRST_EPOCH_VERSION,
         });
-        let error = match groups.ask(request.group_id.into(), commit).await {
-            Reply::Commit(error) => error,
-            _ => ErrorCode::UnknownServerError,
-        };
+        let error = groups.commit(request.group_id.into(), commit).await;
         refuse(&mut topics, error);
     }
     OffsetCommitResponse {

@@ -10,7 +10,7 @@ use tailwater_kafka::messages::*;
 use tailwater_log::Guard;
 
 use super::coordinator::Groups;
-use super::effects::{InTransaction, MemberRef, Reply, Request, TransactionalCommit};
+use super::effects::{InTransaction, MemberRef, Request, TransactionalCommit};
 use super::wire_offsets::{Sorted, refuse, sort};
 use crate::view::Snapshot;
 
@@ -49,11 +49,10 @@ pub(crate) async fn txn_offset_commit(
                     },
                     offsets,
                 });
-                match groups.ask(request.group_id.into(), commit).await {
+                match groups.commit(request.group_id.into(), commit).await {
                     // A marker has taken the guard: a sound commit finds a new one when it is repeated.
-                    Reply::Commit(ErrorCode::InvalidTxnState) if guard.is_some() => ErrorCode::CoordinatorNotAvailable,
-                    Reply::Commit(error) => error,
-                    _ => ErrorCode::UnknownServerError,
+                    ErrorCode::InvalidTxnState if guard.is_some() => ErrorCode::CoordinatorNotAvailable,
+                    error => error,
                 }
             }
         };

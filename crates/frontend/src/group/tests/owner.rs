@@ -8,10 +8,12 @@ use tokio::sync::oneshot;
 
 use super::harness::*;
 use crate::coordinator::{Command, Owner, OwnerHandle};
+use crate::group::Groups;
 use crate::group::effects::*;
 use crate::group::machine::GroupMachine;
 use crate::group::metrics::GroupMetrics;
 use crate::group::shard::Shard;
+use crate::metadata::TopicCreator;
 use crate::testing::Fixture;
 use crate::view::View;
 
@@ -150,4 +152,49 @@ async fn a_coordinator_knows_what_its_predecessor_answers_for() {
         ask(&next, Request::FetchOffsets(asked)).await,
         Reply::FetchOffsets(Ok(expected))
     );
+}
+
+/// A commit that the log doesn't take is answered after 5 s, so that what its member has sent behind it on the same connection
+/// gets its turn; once the log goes on, it counts all the same. So Apache Kafka does it (`offsets.commit.timeout.ms`).
+#[tokio::test(start_paused = true)]
+async fn a_commit_is_answered_while_the_log_stands_still() {
+    let fixture = Fixture::start().await;
+    let Fixture { data, runtime, .. } = &fixture;
+    let groups = Groups::new(
+        data.config.groups.clone(),
+        data.session.clone(),
+        data.view.clone(),
+        data.partitions.clone(),
+        TopicCreator::new(data.session.clone(), data.view.clone()),
+        runtime,
+    );
+    let following = groups.clone().follow();
+    runtime
+        .tasks
+        .spawn("groups", tailwater_runtime::Policy::LOGGED_ABORT, following);
+    let commit = |offset| {
+        let commit = Request::Commit(Commit {
+            member: MemberRef {
+                member_id: String::new(),
+                instance_id: None,
+                generation: -1,
+            },
+            offsets: vec![(at(0), committed(offset))],
+            unknown_group: ErrorCode::IllegalGeneration,
+            knows_epochs: true,
+        });
+        groups.commit(GROUP.to_owned(), commit)
+    };
+    groups.coordinator_of(GROUP).await.expect("the topic is made");
+    while commit(1).await != ErrorCode::None {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    fixture.wal.hold();
+    let begun = tokio::time::Instant::now();
+    assert_eq!(commit(2).await, ErrorCode::CoordinatorNotAvailable);
+    assert_eq!(begun.elapsed(), Duration::from_secs(5));
+    fixture.wal.release();
+    assert_eq!(commit(3).await, ErrorCode::None);
+    let log = groups.log_of(GROUP).expect("it is coordinated here");
+    assert_eq!(log.high_watermark(), Offset(3), "all three are in the log");
 }
