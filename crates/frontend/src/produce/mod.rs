@@ -40,7 +40,7 @@ use crate::partition::{Append, AppendError, Appended, Missing, Partition, Partit
 use crate::txn::Transactions;
 use crate::view::{Snapshot, Topic, View};
 
-use transactional::Verified;
+use transactional::{Unverified, Verified};
 
 #[cfg(test)]
 pub(crate) use codecs::compress as compressed_for_tests;
@@ -101,6 +101,8 @@ struct PendingPartition {
 /// Why a partition's batch wasn't appended.
 enum Failure {
     Code(ErrorCode),
+    /// By its transaction's coordinator.
+    Unverified(Unverified),
     /// With the name of the partition, for who is told of its records.
     Refusal(Refusal, String),
     Missing(Missing),
@@ -213,7 +215,7 @@ impl Job<'_> {
         let guard = self
             .verified
             .guard(topic.info.id, data.index, &header)
-            .map_err(Failure::Code)?;
+            .map_err(Failure::Unverified)?;
         // What was encoded anew is in memory of its own.
         let (backing_bytes, shared_bytes) = match batch.is_new {
             true => (batch.bytes.len(), batch.bytes.len()),
@@ -399,6 +401,7 @@ impl Answer<'_> {
         self.failed = true;
         let (error_code, error_message) = match failure {
             Failure::Code(code) => (*code, None),
+            Failure::Unverified(Unverified { code, message }) => (*code, message.map(str::to_owned)),
             Failure::Refusal(refusal, partition) => {
                 let message = match refusal {
                     Refusal::Records(faults) => faults.summary(partition),

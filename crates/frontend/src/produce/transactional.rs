@@ -33,7 +33,29 @@ const ASKED_AT_MOST: Duration = Duration::from_secs(5);
 pub(super) struct Verified {
     /// Whether the request says whose transaction it is about.
     is_named: bool,
-    by_partition: BTreeMap<(TopicId, i32), Result<Option<Guard>, ErrorCode>>,
+    by_partition: BTreeMap<(TopicId, i32), Result<Option<Guard>, Unverified>>,
+}
+
+/// Why a batch isn't taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unverified {
+    pub code: ErrorCode,
+    /// What the code doesn't say.
+    pub message: Option<&'static str>,
+}
+
+impl From<ErrorCode> for Unverified {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, message: None }
+    }
+}
+
+/// What producers repeat.
+fn to_be_repeated(message: &'static str) -> Unverified {
+    Unverified {
+        code: ErrorCode::NotEnoughReplicas,
+        message: Some(message),
+    }
 }
 
 /// A partition whose coordinator has to be asked.
@@ -54,7 +76,7 @@ impl Verified {
     ///
     /// # Errors
     /// Why the batch isn't taken.
-    pub fn guard(&self, topic: TopicId, index: i32, batch: &BatchHeader) -> Result<Option<Guard>, ErrorCode> {
+    pub fn guard(&self, topic: TopicId, index: i32, batch: &BatchHeader) -> Result<Option<Guard>, Unverified> {
         if !batch.is_transactional() {
             return Ok(None);
         }
@@ -64,7 +86,10 @@ impl Verified {
             // As Kafka answers who is in a transaction without a name.
             false => ErrorCode::TransactionalIdAuthorizationFailed,
         };
-        self.by_partition.get(&(topic, index)).copied().unwrap_or(Err(missing))
+        self.by_partition
+            .get(&(topic, index))
+            .copied()
+            .unwrap_or(Err(missing.into()))
     }
 }
 
@@ -102,7 +127,9 @@ pub(super) async fn verify(
                         again.push(question);
                         continue;
                     }
-                    Verification::Needed(_) => Err(ErrorCode::NotEnoughReplicas),
+                    Verification::Needed(_) => {
+                        Err(to_be_repeated("the last transaction of its producer ended just now"))
+                    }
                 },
                 error => Err(as_known(error, version)),
             };
@@ -144,7 +171,7 @@ fn begin(
             let answer = match led.begin_verification(&header, version >= FIRST_ADDING_VERSION) {
                 Verification::Ongoing => Ok(None),
                 Verification::Needed(_) if *producer.get_or_insert(who) != who => {
-                    Err(ErrorCode::InvalidProducerIdMapping)
+                    Err(ErrorCode::InvalidProducerIdMapping.into())
                 }
                 Verification::Needed(guard) => {
                     questions.push(Question { led, header, guard });
@@ -158,15 +185,15 @@ fn begin(
 }
 
 /// A coordinator's answer as producers know it, as Apache Kafka 4.3 says it.
-fn as_known(error: ErrorCode, version: i16) -> ErrorCode {
+fn as_known(error: ErrorCode, version: i16) -> Unverified {
     match error {
         // kafka.md section 3, rule 14: at the partition it has this name.
-        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
-        ErrorCode::TransactionAbortable if version < FIRST_ABORTABLE_VERSION => ErrorCode::InvalidTxnState,
-        // What producers repeat.
-        ErrorCode::OperationNotAttempted => ErrorCode::NotEnoughReplicas,
-        error if is_passing(error) => ErrorCode::NotEnoughReplicas,
-        error => error,
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch.into(),
+        ErrorCode::TransactionAbortable if version < FIRST_ABORTABLE_VERSION => ErrorCode::InvalidTxnState.into(),
+        ErrorCode::OperationNotAttempted => to_be_repeated("another partition of the request isn't there"),
+        ErrorCode::ConcurrentTransactions => to_be_repeated("the last transaction of its producer is still ending"),
+        error if is_passing(error) => to_be_repeated("the coordinator of its transaction can't be asked now"),
+        error => error.into(),
     }
 }
 
@@ -187,11 +214,36 @@ mod tests {
             is_named: true,
             ..Verified::default()
         };
-        assert_eq!(named.guard(topic, 0, &batch), Err(ErrorCode::NotLeaderOrFollower));
+        assert_eq!(
+            named.guard(topic, 0, &batch),
+            Err(ErrorCode::NotLeaderOrFollower.into())
+        );
         let unnamed = Verified::default();
-        let refused = Err(ErrorCode::TransactionalIdAuthorizationFailed);
+        let refused = Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
         assert_eq!(unnamed.guard(topic, 0, &batch), refused);
         let plain = header(crate::testing::batch(&[b"x"]));
         assert_eq!(unnamed.guard(topic, 0, &plain), Ok(None));
+    }
+
+    /// What producers are to repeat has one code for many causes, so it comes with a word about the cause.
+    #[test]
+    fn what_is_to_be_repeated_says_why() {
+        let passing = [
+            ErrorCode::NotCoordinator,
+            ErrorCode::CoordinatorNotAvailable,
+            ErrorCode::CoordinatorLoadInProgress,
+            ErrorCode::ConcurrentTransactions,
+            ErrorCode::OperationNotAttempted,
+        ];
+        for error in passing {
+            let Unverified { code, message } = as_known(error, 13);
+            assert_eq!(
+                (code, message.is_some()),
+                (ErrorCode::NotEnoughReplicas, true),
+                "{error:?}"
+            );
+        }
+        let fenced = ErrorCode::InvalidProducerEpoch.into();
+        assert_eq!(as_known(ErrorCode::ProducerFenced, 13), fenced);
     }
 }

@@ -30,8 +30,10 @@ use crate::partition::Partitions;
 use crate::session::Session;
 use crate::view::View;
 
-/// Between two questions, about as Kafka's `add.partitions.to.txn.retry.backoff.ms`.
+/// Between two questions, about as Kafka's `add.partitions.to.txn.retry.backoff.ms`: while the last transaction is ending.
 const RETRY: Duration = Duration::from_millis(20);
+/// While the coordinator is away the pause doubles up to this.
+const RETRY_MAX: Duration = Duration::from_millis(500);
 /// Kafka's own setting for the internal topic, shown to tools.
 const SEGMENT_BYTES: &str = "104857600";
 /// How long a request may wait for the end of the last transaction.
@@ -295,14 +297,19 @@ impl Transactions {
         until: Instant,
     ) -> Vec<ErrorCode> {
         let clock = self.host.clock();
+        let mut pause = RETRY;
         loop {
             let errors = self
                 .add_where_it_is(id, producer, verify_only, partitions.clone())
                 .await;
-            if !errors.iter().any(|error| is_passing(*error)) || clock.now() + RETRY > until {
+            if !errors.iter().any(|error| is_passing(*error)) || clock.now() + pause > until {
                 return errors;
             }
-            clock.sleep(RETRY).await;
+            clock.sleep(pause).await;
+            pause = match errors.contains(&ErrorCode::ConcurrentTransactions) {
+                true => RETRY,
+                false => (pause * 2).min(RETRY_MAX),
+            };
         }
     }
 
