@@ -10,6 +10,7 @@ use super::effects::{Effects, Marked, Reply, Request, Write};
 use super::markers::MarkerSender;
 use super::metrics::TxnMetrics;
 use super::record;
+use super::running::RunningNow;
 use super::shard::Shard;
 use crate::coordinator::{KeyValue, Machine, Now, Turn, Waiter};
 
@@ -18,11 +19,15 @@ pub(crate) struct TxnMachine {
     sender: MarkerSender,
     metrics: TxnMetrics,
     counted_ids: i64,
+    /// Its name among the figures of what runs, and what it is there with.
+    running: (u64, RunningNow),
 }
 
 impl TxnMachine {
     pub(super) fn new(shard: Shard, sender: MarkerSender, metrics: TxnMetrics) -> Self {
+        let running = (metrics.running.begin(), RunningNow::default());
         Self {
+            running,
             shard,
             sender,
             metrics,
@@ -36,6 +41,11 @@ impl TxnMachine {
         let ids = i64::try_from(self.shard.len()).unwrap_or(i64::MAX);
         self.metrics.ids.add(ids - self.counted_ids);
         self.counted_ids = ids;
+        let running = self.shard.running();
+        if running != self.running.1 {
+            self.running.1 = running;
+            self.metrics.running.set(self.running.0, running);
+        }
         let repeats = effects.markers.iter().filter(|markers| markers.attempt > 0);
         self.metrics.marker_repeats.inc_by(repeats.count() as u64);
         let jobs = effects.markers.into_iter();
@@ -107,5 +117,6 @@ impl Machine for TxnMachine {
 impl Drop for TxnMachine {
     fn drop(&mut self) {
         self.metrics.ids.sub(self.counted_ids);
+        self.metrics.running.set(self.running.0, RunningNow::default());
     }
 }

@@ -3,9 +3,12 @@
 use tailwater_runtime::Metrics;
 use tailwater_runtime::telemetry::{IntCounter, IntGauge};
 
+use super::running::RunningGauges;
+
 #[derive(Clone)]
 pub(super) struct TxnMetrics {
     pub ids: IntGauge,
+    pub running: RunningGauges,
     pub committed: IntCounter,
     pub aborted: IntCounter,
     pub marker_repeats: IntCounter,
@@ -16,6 +19,7 @@ pub(super) struct TxnMetrics {
 impl TxnMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         Self {
+            running: RunningGauges::new(metrics),
             ids: metrics.gauge(
                 "tailwater_frontend_transactional_ids",
                 "Transactional ids that are coordinated here",

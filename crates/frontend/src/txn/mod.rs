@@ -2,8 +2,8 @@
 //!
 //! `state` is one transactional id and the rules for it, `shard` is the ids of one partition: both pure. `machine` gives a
 //! shard to its driver (`crate::coordinator`), `coordinator` finds the owner of an id, wherever it is, `markers` tells the
-//! leaders of partitions how a transaction ended, `outbox` is the way there, `writer` is such a leader being told, the `wire`s are the requests, and
-//! `port` is all of it as other frontends see it.
+//! leaders of partitions how a transaction ended, `outbox` is the way there, `writer` is such a leader being told, the `wire`s are the requests,
+//! `port` is all of it as other frontends see it, and `running` what runs now, as figures.
 
 mod coordinator;
 mod effects;
@@ -14,6 +14,7 @@ mod outbox;
 mod peers;
 mod port;
 mod record;
+mod running;
 mod shard;
 mod state;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tailwater_kafka::ErrorCode;
 use tailwater_runtime::clock::Instant;
 
 use super::effects::{Effects, Limits, Marked, Markers, Now, Reply, Request, Summary, Waiter, Write};
+use super::running::{Running, RunningNow, Stage};
 use super::state::{Decision, Phase, Transaction};
 
 /// After a change that couldn't be written, the timers try again.
@@ -29,6 +30,7 @@ pub struct Shard {
     ids: BTreeMap<String, Slot>,
     /// When to look at which id. Holds outdated entries: only a slot's own `wake_at` counts.
     wakes: BinaryHeap<Reverse<(Instant, String)>>,
+    running: Running,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +52,13 @@ impl Shard {
             limits,
             ids: BTreeMap::new(),
             wakes: BinaryHeap::new(),
+            running: Running::default(),
         }
+    }
+
+    /// What is open and what is ending.
+    pub fn running(&self) -> RunningNow {
+        self.running.now()
     }
 
     pub fn len(&self) -> usize {
@@ -59,6 +67,8 @@ impl Shard {
 
     /// Takes over one record of the log, which is read from the start. The last one of an id counts.
     pub fn replay(&mut self, id: String, value: Option<Transaction>) {
+        let was = Stage::of(self.ids.get(&id).and_then(|slot| slot.state.as_ref()));
+        self.running.change(&id, was, Stage::of(value.as_ref()));
         match value {
             Some(value) => self.ids.entry(id).or_default().state = Some(value),
             None => _ = self.ids.remove(&id),
@@ -127,6 +137,7 @@ impl Shard {
             return effects;
         };
         slot.is_changing = false;
+        let before = Stage::of(slot.state.as_ref());
         match (result, value) {
             (Ok(()), Some(value)) => {
                 let was = slot.state.replace(*value).map(|state| state.phase);
@@ -145,6 +156,7 @@ impl Shard {
                 };
             }
         }
+        self.running.change(&id, before, Stage::of(slot.state.as_ref()));
         let is_unknown = slot.state.is_none();
         let waiting = std::mem::take(&mut slot.waiting);
         if is_unknown {

@@ -122,3 +122,35 @@ fn times_that_no_longer_count_are_forgotten() {
     }
     assert!(h.shard.kept_wakes() < 100, "{} times are kept", h.shard.kept_wakes());
 }
+
+/// What is open and what is ending is known at any time, with when the oldest began or was decided; also to a successor.
+#[test]
+fn what_runs_is_known_with_its_age() {
+    let mut h = Harness::new();
+    let who = h.init(None).unwrap();
+    let running = |h: &Harness| {
+        let now = h.shard.running();
+        (
+            now.open.count,
+            now.open.oldest_ms,
+            now.ending.count,
+            now.ending.oldest_ms,
+        )
+    };
+    assert_eq!(running(&h), (0, None, 0, None));
+    assert_eq!(h.add(who, 0), ErrorCode::None);
+    let begun = h.now.wall_ms;
+    h.pass(Duration::from_secs(5));
+    assert_eq!(h.add(who, 1), ErrorCode::None);
+    assert_eq!(running(&h), (1, Some(begun), 0, None));
+    h.marks_at_once = false;
+    h.pass(Duration::from_secs(5));
+    assert!(h.end(who, true, 2).is_ok());
+    let decided = h.now.wall_ms;
+    h.pass(Duration::from_secs(5));
+    assert_eq!(running(&h), (0, None, 1, Some(decided)));
+    let mut h = h.restart();
+    assert_eq!(running(&h), (0, None, 1, Some(decided)));
+    h.mark_next(true);
+    assert_eq!(running(&h), (0, None, 0, None));
+}
