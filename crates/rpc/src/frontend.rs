@@ -5,12 +5,14 @@
 //! one of Kafka's error codes; an [`Error`](crate::Error) is about the call as a whole.
 
 mod directory;
+mod faulty;
 
 use async_trait::async_trait;
 use tailwater_kafka::ErrorCode;
 use tailwater_types::{LeaderEpoch, NodeEpoch, NodeId, TopicId};
 
 pub use directory::{ConnectFrontend, FrontendAt, KnownFrontends, LocateFrontend};
+pub use faulty::{Fault, FaultyFrontend};
 
 use crate::Result;
 
@@ -19,7 +21,8 @@ use crate::Result;
 /// Every call carries the caller's registration, which is checked before anything else: with an epoch that is older than the one
 /// in the receiver's metadata it refuses with [`Error::NodeEpochStale`](crate::Error::NodeEpochStale). (A newer one only means
 /// that the receiver's metadata is behind.) All calls may be repeated, and are: after an unknown outcome with the same content.
-/// Dropping a returned future gives the answer up, and never leaves a partition's part of the call half done.
+/// Dropping a returned future gives the answer up, and never leaves a partition's part of the call half done. A call of markers
+/// that arrives when it is over for its caller ([`CallOrder`]) is refused: it could end a transaction that began since.
 #[async_trait]
 pub trait Frontend: Send + Sync {
     /// Ends transactions in partitions that this frontend leads. Answers, for each marker and each of its partitions in the
@@ -30,8 +33,8 @@ pub trait Frontend: Send + Sync {
     /// anybody sees. So whatever the outcome was, the same marker may be sent again, by this coordinator or by its successor.
     ///
     /// Of a partition:
-    /// - NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION (by the receiver's metadata), NOT_ENOUGH_REPLICAS, REQUEST_TIMED_OUT:
-    ///   look at the metadata again, then repeat.
+    /// - NOT_LEADER_OR_FOLLOWER (also where it leads under another epoch than the caller knows), UNKNOWN_TOPIC_OR_PARTITION (by
+    ///   the receiver's metadata), NOT_ENOUGH_REPLICAS, REQUEST_TIMED_OUT: look at the metadata again, then repeat.
     /// - INVALID_PRODUCER_EPOCH: the producer has a newer epoch there; TRANSACTION_COORDINATOR_FENCED: a newer coordinator has
     ///   written there. The marker isn't needed any more.
     async fn write_markers(&self, request: WriteMarkers) -> Result<Vec<Vec<ErrorCode>>>;
@@ -66,7 +69,23 @@ pub struct Peer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteMarkers {
     pub from: Peer,
+    pub order: CallOrder,
     pub markers: Vec<MarkerFor>,
+}
+
+/// Where a call stands among those of its caller to one receiver, so that one that arrives when it is over is recognised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallOrder {
+    /// Ascending over one registration of the caller, in the order of sending; 0: not numbered, as earlier versions call.
+    pub number: u64,
+    /// All of its calls to this receiver with lower numbers are over: answered, or given up.
+    pub over_below: u64,
+}
+
+impl CallOrder {
+    pub fn is_unknown(self) -> bool {
+        self.number == 0
+    }
 }
 
 /// The end of one producer's transaction.
@@ -81,7 +100,16 @@ pub struct MarkerFor {
     pub coordinator_epoch: LeaderEpoch,
     /// From 2 on no data of the transaction has the marker's epoch (KIP-1228).
     pub transaction_version: i8,
-    pub partitions: Vec<(TopicId, i32)>,
+    pub partitions: Vec<MarkedPartition>,
+}
+
+/// A partition that is to get a marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkedPartition {
+    pub topic: TopicId,
+    pub index: i32,
+    /// The leadership that it was sent to, and no other one; `None`: whichever there is.
+    pub leader_epoch: Option<LeaderEpoch>,
 }
 
 /// A producer's question, or wish, about its transaction.

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tailwater_kafka::ErrorCode;
-use tailwater_rpc::frontend::MarkerFor;
+use tailwater_rpc::frontend::{MarkedPartition, MarkerFor};
 use tailwater_runtime::{Clock, Random};
-use tailwater_types::{LeaderEpoch, NodeId, TopicId};
+use tailwater_types::{LeaderEpoch, NodeId};
 
 use super::effects::{Marked, Markers};
 use super::outbox::Outbox;
@@ -76,7 +76,13 @@ impl MarkerSender {
 
     /// Those that are gone, and who leads the others. One that nobody leads now is for the next round.
     #[expect(clippy::type_complexity, reason = "one caller, just above")]
-    fn leaders(&self, markers: &Markers) -> (Vec<TopicPartition>, BTreeMap<NodeId, Vec<(TopicId, TopicPartition)>>) {
+    fn leaders(
+        &self,
+        markers: &Markers,
+    ) -> (
+        Vec<TopicPartition>,
+        BTreeMap<NodeId, Vec<(MarkedPartition, TopicPartition)>>,
+    ) {
         let view = self.view.snapshot();
         let (mut gone, mut by_leader) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
         for at in &markers.partitions {
@@ -87,7 +93,12 @@ impl MarkerSender {
                 None => gone.push(at.clone()),
                 Some((topic, info)) => {
                     if let Some(leader) = info.leader {
-                        by_leader.entry(leader).or_default().push((topic, at.clone()));
+                        let marked = MarkedPartition {
+                            topic,
+                            index: at.partition,
+                            leader_epoch: Some(info.leader_epoch),
+                        };
+                        by_leader.entry(leader).or_default().push((marked, at.clone()));
                     }
                 }
             }
@@ -99,7 +110,7 @@ impl MarkerSender {
         &self,
         markers: &Markers,
         node: NodeId,
-        partitions: Vec<(TopicId, TopicPartition)>,
+        partitions: Vec<(MarkedPartition, TopicPartition)>,
     ) -> Vec<TopicPartition> {
         let marker = MarkerFor {
             producer_id: markers.producer.id,
@@ -107,7 +118,7 @@ impl MarkerSender {
             is_commit: markers.is_commit,
             coordinator_epoch: self.coordinator_epoch,
             transaction_version: i8::try_from(markers.client_version).unwrap_or(i8::MAX),
-            partitions: partitions.iter().map(|(topic, at)| (*topic, at.partition)).collect(),
+            partitions: partitions.iter().map(|(marked, _)| *marked).collect(),
         };
         let results = self.outbox.write(node, marker).await.unwrap_or_default();
         let is_done = |at: &TopicPartition, error: ErrorCode| {

@@ -3,8 +3,9 @@
 //! `state` is one transactional id and the rules for it, `shard` is the ids of one partition: both pure. `machine` gives a
 //! shard to its driver (`crate::coordinator`), `coordinator` finds the owner of an id, wherever it is, `markers` tells the
 //! leaders of partitions how a transaction ended, `outbox` is the way there, `writer` is such a leader being told, the `wire`s are the requests,
-//! `port` is all of it as other frontends see it, and `running` what runs now, as figures.
+//! `port` is all of it as other frontends see it, `calls` which of their calls are still wanted, `running` what runs now, as figures.
 
+mod calls;
 mod coordinator;
 mod effects;
 mod machine;

@@ -1,18 +1,20 @@
 //! Markers on their way to the leaders of partitions: one queue a leader.
 //!
 //! Owns: that markers which wait for the same leader travel together, and how many calls it is asked at once. A leader that is
-//! slow holds up its own markers only. Does not own: which markers go where (`markers.rs`), how calls travel (`peers.rs`).
+//! slow holds up its own markers only; calls are numbered, so that one that arrives when it is over is recognised. Does not
+//! own: which markers go where (`markers.rs`), how calls travel (`peers.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tailwater_kafka::ErrorCode;
 use tailwater_rpc::Result;
-use tailwater_rpc::frontend::MarkerFor;
+use tailwater_rpc::frontend::{CallOrder, MarkerFor};
 use tailwater_runtime::{Policy, Tasks};
 use tailwater_types::NodeId;
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +40,8 @@ pub(super) struct Outbox {
     peers: Peers,
     tasks: Tasks,
     leaders: Arc<Mutex<BTreeMap<NodeId, mpsc::Sender<Waiting>>>>,
+    /// The number of the last call to any of them.
+    calls: Arc<AtomicU64>,
 }
 
 impl Outbox {
@@ -46,13 +50,16 @@ impl Outbox {
             peers,
             tasks,
             leaders: Arc::default(),
+            calls: Arc::default(),
         }
     }
 
     /// What became of a marker at each of its partitions, in its order; `None` if that isn't known.
     pub async fn write(&self, leader: NodeId, marker: MarkerFor) -> Option<Vec<ErrorCode>> {
         if self.peers.is_here(leader) {
-            let written = self.peers.write_markers(leader, vec![marker]).await;
+            // No call that could be late.
+            let order = CallOrder::default();
+            let written = self.peers.write_markers(leader, order, vec![marker]).await;
             return written.ok()?.into_iter().next();
         }
         let (outcome, told) = oneshot::channel();
@@ -68,53 +75,61 @@ impl Outbox {
         }
         let (queue, waiting) = mpsc::channel(MOST_WAITING);
         let peers = self.peers.clone();
-        let call = move |markers| {
+        let call = move |order, markers| {
             let peers = peers.clone();
-            async move { peers.write_markers(leader, markers).await }
+            async move { peers.write_markers(leader, order, markers).await }
         };
         let name = format!("markers-{leader}");
-        self.tasks
-            .spawn(&name, Policy::LOGGED_ABORT, send_all(leader, waiting, call));
+        let sending = send_all(leader, waiting, self.calls.clone(), call);
+        self.tasks.spawn(&name, Policy::LOGGED_ABORT, sending);
         leaders.insert(leader, queue.clone());
         queue
     }
 }
 
 /// Sends what waits for a leader until nobody can bring more.
-async fn send_all<C, F>(leader: NodeId, mut waiting: mpsc::Receiver<Waiting>, call: C)
+async fn send_all<C, F>(leader: NodeId, mut waiting: mpsc::Receiver<Waiting>, last_call: Arc<AtomicU64>, call: C)
 where
-    C: Fn(Vec<MarkerFor>) -> F,
+    C: Fn(CallOrder, Vec<MarkerFor>) -> F,
     F: Future<Output = Result<Vec<Vec<ErrorCode>>>>,
 {
     let mut calls = FuturesUnordered::new();
+    let mut under_way = BTreeSet::new();
     let mut batch = Vec::new();
     loop {
         tokio::select! {
             biased;
-            Some(()) = calls.next() => {}
+            Some(number) = calls.next() => {
+                under_way.remove(&number);
+            }
             count = waiting.recv_many(&mut batch, MOST_MARKERS), if calls.len() < CALLS_AT_ONCE => {
                 if count == 0 {
                     break;
                 }
-                calls.push(send(leader, std::mem::take(&mut batch), &call));
+                let number = 1 + last_call.fetch_add(1, Ordering::Relaxed);
+                under_way.insert(number);
+                let over_below = under_way.first().copied().unwrap_or(number);
+                let order = CallOrder { number, over_below };
+                calls.push(send(leader, order, std::mem::take(&mut batch), &call));
             }
         }
     }
-    while let Some(()) = calls.next().await {}
+    while calls.next().await.is_some() {}
 }
 
-async fn send<C, F>(leader: NodeId, batch: Vec<Waiting>, call: &C)
+/// Answers the call's number once it is over.
+async fn send<C, F>(leader: NodeId, order: CallOrder, batch: Vec<Waiting>, call: &C) -> u64
 where
-    C: Fn(Vec<MarkerFor>) -> F,
+    C: Fn(CallOrder, Vec<MarkerFor>) -> F,
     F: Future<Output = Result<Vec<Vec<ErrorCode>>>>,
 {
     // Whose coordinator has resigned meanwhile is for its successor.
     let wanted = batch.into_iter().filter(|one| !one.outcome.is_closed());
     let (markers, outcomes): (Vec<_>, Vec<_>) = wanted.map(|one| (one.marker, one.outcome)).unzip();
     if markers.is_empty() {
-        return;
+        return order.number;
     }
-    match call(markers).await {
+    match call(order, markers).await {
         Ok(found) => {
             for (outcome, found) in outcomes.into_iter().zip(found) {
                 // An error: its coordinator has resigned.
@@ -123,6 +138,7 @@ where
         }
         Err(error) => tracing::debug!(%leader, %error, markers = outcomes.len(), "markers not written"),
     }
+    order.number
 }
 
 #[cfg(test)]
@@ -160,8 +176,8 @@ mod tests {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let call = {
             let calls = calls.clone();
-            move |markers: Vec<MarkerFor>| {
-                calls.lock().push(markers.len());
+            move |order: CallOrder, markers: Vec<MarkerFor>| {
+                calls.lock().push((markers.len(), order));
                 async move {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     if markers.iter().any(|marker| marker.producer_id == 0) {
@@ -190,7 +206,7 @@ mod tests {
         let told = tokio::select! {
             biased;
             told = async { tokio::join!(first, many) } => told,
-            () = send_all(NodeId(2), waiting, call) => panic!("it ended while somebody could bring more"),
+            () = send_all(NodeId(2), waiting, Arc::default(), call) => panic!("it ended while somebody could bring more"),
         };
         let (first, many) = told;
         assert_eq!(first[0], None, "its call failed");
@@ -202,6 +218,10 @@ mod tests {
             };
             assert_eq!(told, Some(vec![expected]), "{id}");
         }
-        assert_eq!(*calls.lock(), [1, 1, 1, 1, MOST_MARKERS, MOST_MARKERS]);
+        let (sizes, orders): (Vec<_>, Vec<_>) = calls.lock().iter().copied().unzip();
+        assert_eq!(sizes, [1, 1, 1, 1, MOST_MARKERS, MOST_MARKERS]);
+        // The first one is over, without an outcome, when the fifth is sent.
+        let orders: Vec<_> = orders.iter().map(|order| (order.number, order.over_below)).collect();
+        assert_eq!(orders, [(1, 1), (2, 1), (3, 1), (4, 1), (5, 2), (6, 3)]);
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tailwater_kafka::ErrorCode;
 use tailwater_rpc::controller::{NodeInfo, NodeState, Tier};
 use tailwater_rpc::frontend::{
-    AddPartitions, ConnectFrontend, Frontend, FrontendAt, FrontendDirectory, KnownFrontends, MarkerFor, Peer,
-    WriteMarkers,
+    AddPartitions, CallOrder, ConnectFrontend, Frontend, FrontendAt, FrontendDirectory, KnownFrontends, MarkerFor,
+    Peer, WriteMarkers,
 };
 use tailwater_rpc::{Error, Result};
 use tailwater_types::{NodeId, Outcome};
@@ -47,12 +47,18 @@ impl Peers {
     ///
     /// # Errors
     /// The call's; [`Error::Unavailable`] where the node can't be called.
-    pub async fn write_markers(&self, node: NodeId, markers: Vec<MarkerFor>) -> Result<Vec<Vec<ErrorCode>>> {
+    pub async fn write_markers(
+        &self,
+        node: NodeId,
+        order: CallOrder,
+        markers: Vec<MarkerFor>,
+    ) -> Result<Vec<Vec<ErrorCode>>> {
         if self.is_here(node) {
             return Ok(self.here.write(&markers).await);
         }
         let from = self.me();
-        self.other(node)?.write_markers(WriteMarkers { from, markers }).await
+        let request = WriteMarkers { from, order, markers };
+        self.other(node)?.write_markers(request).await
     }
 
     /// [`Frontend::add_partitions`] of another node.

@@ -1,12 +1,15 @@
 //! This frontend as other ones see it.
 //!
-//! Owns: the check of the caller's registration. Does not own: what is asked (`coordinator.rs`, `writer.rs`).
+//! Owns: the check of the caller's registration, and that nothing is done that its caller has given up (`calls.rs`). Does not
+//! own: what is asked (`coordinator.rs`, `writer.rs`).
 
 use async_trait::async_trait;
 use tailwater_kafka::ErrorCode;
 use tailwater_rpc::frontend::{AddPartitions, Frontend, Peer, WriteMarkers};
 use tailwater_rpc::{Error, Result};
+use tailwater_types::Outcome;
 
+use super::calls::Calls;
 use super::coordinator::Transactions;
 use super::writer::MarkerWriter;
 use crate::view::View;
@@ -16,6 +19,7 @@ pub(crate) struct Port {
     view: View,
     transactions: Transactions,
     writer: MarkerWriter,
+    calls: Calls,
 }
 
 impl Port {
@@ -24,6 +28,7 @@ impl Port {
             view,
             transactions,
             writer,
+            calls: Calls::default(),
         }
     }
 
@@ -44,7 +49,15 @@ impl Port {
 impl Frontend for Port {
     async fn write_markers(&self, request: WriteMarkers) -> Result<Vec<Vec<ErrorCode>>> {
         self.check(request.from)?;
-        Ok(self.writer.write(&request.markers).await)
+        let call = self.calls.begin(request.from, request.order)?;
+        tokio::select! {
+            biased;
+            () = call.given_up() => Err(Error::Unavailable {
+                detail: "the call is over for its caller".to_owned(),
+                outcome: Outcome::Unknown,
+            }),
+            written = self.writer.write(&request.markers) => Ok(written),
+        }
     }
 
     async fn add_partitions(&self, request: AddPartitions) -> Result<Vec<ErrorCode>> {

@@ -6,7 +6,7 @@
 
 use tailwater_kafka::ErrorCode;
 use tailwater_kafka::messages::*;
-use tailwater_rpc::frontend::MarkerFor;
+use tailwater_rpc::frontend::{MarkedPartition, MarkerFor};
 use tailwater_types::LeaderEpoch;
 
 use super::writer::MarkerWriter;
@@ -52,7 +52,11 @@ fn partitions_of(marker: &WritableTxnMarker) -> usize {
 fn to_marker(marker: &WritableTxnMarker, view: &Snapshot) -> MarkerFor {
     let known = marker.topics.iter().filter_map(|topic| {
         let id = view.topic_named(&topic.name)?.info.id;
-        Some(topic.partition_indexes.iter().map(move |index| (id, *index)))
+        Some(topic.partition_indexes.iter().map(move |index| MarkedPartition {
+            topic: id,
+            index: *index,
+            leader_epoch: None,
+        }))
     });
     MarkerFor {
         producer_id: marker.producer_id,

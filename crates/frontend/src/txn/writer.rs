@@ -9,9 +9,8 @@ use futures::future::join_all;
 use tailwater_kafka::ErrorCode;
 use tailwater_kafka::batch::{Marker, TransactionEnd};
 use tailwater_log::TransactionMarker;
-use tailwater_rpc::frontend::MarkerFor;
+use tailwater_rpc::frontend::{MarkedPartition, MarkerFor};
 use tailwater_runtime::Clock;
-use tailwater_types::TopicId;
 
 use crate::error_codes;
 use crate::group::Groups;
@@ -42,22 +41,23 @@ impl MarkerWriter {
     pub async fn write(&self, markers: &[MarkerFor]) -> Vec<Vec<ErrorCode>> {
         let partitions = |marker: &MarkerFor| {
             let sent = to_marker(marker);
-            let written = marker
-                .partitions
-                .iter()
-                .map(|(topic, index)| self.write_one(*topic, *index, sent));
+            let written = marker.partitions.iter().map(|at| self.write_one(*at, sent));
             join_all(written.collect::<Vec<_>>())
         };
         join_all(markers.iter().map(partitions)).await
     }
 
-    async fn write_one(&self, topic: TopicId, index: i32, marker: TransactionMarker) -> ErrorCode {
-        let partition = match self.partitions.get(topic, index) {
+    async fn write_one(&self, at: MarkedPartition, marker: TransactionMarker) -> ErrorCode {
+        let partition = match self.partitions.get(at.topic, at.index) {
             Ok(partition) => partition,
             Err(missing) => return error_codes::of_missing(&missing, false),
         };
+        // Sent to an earlier leadership, it may have been repeated to another since, and the next transaction have begun.
+        if at.leader_epoch.is_some_and(|epoch| epoch != partition.leader_epoch()) {
+            return ErrorCode::NotLeaderOrFollower;
+        }
         if **partition.topic_name() == *names::CONSUMER_OFFSETS {
-            return as_of_partition(self.groups.end_transaction(index, marker).await);
+            return as_of_partition(self.groups.end_transaction(at.index, marker).await);
         }
         let deadline = self.clock.now() + APPEND_TIMEOUT;
         match partition.write_marker(marker, deadline).await {

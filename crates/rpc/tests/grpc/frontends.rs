@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use parking_lot::Mutex;
 use tailwater_kafka::ErrorCode;
-use tailwater_rpc::frontend::{AddPartitions, Frontend, MarkerFor, Peer, WriteMarkers};
+use tailwater_rpc::frontend::{
+    AddPartitions, CallOrder, Fault, FaultyFrontend, Frontend, MarkedPartition, MarkerFor, Peer, WriteMarkers,
+};
 use tailwater_rpc::grpc::{FrontendClient, frontend_routes, serve};
 use tailwater_rpc::{Error, Result};
 use tailwater_runtime::{CancellationToken, Policy, Runtime};
@@ -110,6 +112,12 @@ macro_rules! conformance {
                 super::$test(super::in_process().await).await;
             })*
         }
+        mod with_faults {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::with_faults().await).await;
+            })*
+        }
         mod over_grpc {
             $(#[tokio::test]
             async fn $test() {
@@ -132,6 +140,15 @@ async fn in_process() -> Subject {
     let fake = Arc::new(Fake::default());
     Subject {
         port: fake.clone(),
+        fake,
+    }
+}
+
+/// None is ordered.
+async fn with_faults() -> Subject {
+    let fake = Arc::new(Fake::default());
+    Subject {
+        port: Arc::new(FaultyFrontend::new(fake.clone())),
         fake,
     }
 }
@@ -167,7 +184,15 @@ fn marker(producer_id: i64, is_commit: bool, partitions: i32) -> MarkerFor {
         is_commit,
         coordinator_epoch: LeaderEpoch(4),
         transaction_version: 2,
-        partitions: (0..partitions).map(|index| (topic(), index)).collect(),
+        partitions: (0..partitions).map(marked).collect(),
+    }
+}
+
+fn marked(index: i32) -> MarkedPartition {
+    MarkedPartition {
+        topic: topic(),
+        index,
+        leader_epoch: Some(LeaderEpoch(6)),
     }
 }
 
@@ -178,6 +203,10 @@ fn topic() -> TopicId {
 fn markers(epoch: u64) -> WriteMarkers {
     WriteMarkers {
         from: from(epoch),
+        order: CallOrder {
+            number: 9,
+            over_below: 8,
+        },
         markers: vec![marker(1, true, 3), marker(2, false, 0), marker(3, false, 1)],
     }
 }
@@ -200,6 +229,7 @@ async fn markers_are_answered_one_by_one(on: Subject) {
     assert_eq!(*on.fake.marked.lock(), [markers(5)]);
     let none = WriteMarkers {
         from: from(5),
+        order: CallOrder::default(),
         markers: Vec::new(),
     };
     assert_eq!(on.port.write_markers(none).await, Ok(Vec::new()));
@@ -344,4 +374,40 @@ async fn a_silent_frontend_is_noticed() {
     let error = answer.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (Kind::Unavailable, Outcome::Unknown));
     fake.until_open(0).await;
+}
+
+/// What each fault does, and what the caller is told of it.
+#[tokio::test]
+async fn a_frontend_that_fails_does_as_it_is_told() {
+    let fake = Arc::new(Fake::default());
+    let port = FaultyFrontend::new(fake.clone());
+    let held = CancellationToken::new();
+    let marked = |fake: &Fake| fake.marked.lock().len();
+    let cases = [
+        (Some(Fault::Before), Some(Outcome::DidNotHappen), 0, 0),
+        (Some(Fault::After), Some(Outcome::Unknown), 1, 0),
+        (Some(Fault::Late), Some(Outcome::Unknown), 0, 1),
+        (Some(Fault::Twice), None, 1, 1),
+        (None, None, 1, 0),
+    ];
+    for (fault, outcome, effects, late) in cases {
+        let before = marked(&fake);
+        port.order([fault.clone()]);
+        let answer = port.write_markers(markers(5)).await;
+        assert_eq!(answer.err().map(|error| error.outcome()), outcome, "{fault:?}");
+        assert_eq!(marked(&fake) - before, effects, "{fault:?}");
+        assert_eq!(port.late(), late, "{fault:?}");
+        assert_eq!(port.deliver(0).await, late > 0);
+        assert_eq!(marked(&fake) - before, effects + late, "{fault:?}");
+    }
+    port.order([Some(Fault::Held(held.clone())), None]);
+    let order = Mutex::new(Vec::new());
+    let first = port.add_partitions(add(5, 1, 1)).map(|_| order.lock().push("first"));
+    let second = async {
+        let _ = port.add_partitions(add(5, 2, 1)).await;
+        order.lock().push("second");
+        held.cancel();
+    };
+    tokio::join!(first, second);
+    assert_eq!(*order.lock(), ["second", "first"]);
 }

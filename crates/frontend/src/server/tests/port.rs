@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tailwater_kafka::ErrorCode;
 use tailwater_rpc::Error;
-use tailwater_rpc::frontend::{AddPartitions, Frontend, MarkerFor, Peer, WriteMarkers};
+use tailwater_rpc::frontend::{AddPartitions, CallOrder, Frontend, MarkedPartition, MarkerFor, Peer, WriteMarkers};
 use tailwater_rpc::grpc::{FrontendClient, frontend_routes, serve};
 use tailwater_runtime::{Policy, Runtime};
 use tailwater_types::{LeaderEpoch, NodeEpoch, TopicId};
@@ -71,10 +71,11 @@ impl Subject {
             is_commit: false,
             coordinator_epoch: LeaderEpoch(0),
             transaction_version: 2,
-            partitions: topics.iter().map(|topic| (*topic, 0)).collect(),
+            partitions: topics.iter().map(|topic| marked(*topic)).collect(),
         };
         WriteMarkers {
             from: self.peer(0),
+            order: CallOrder::default(),
             markers: vec![marker],
         }
     }
@@ -82,6 +83,14 @@ impl Subject {
     fn topic(&self) -> TopicId {
         let view = self.server.fixture.data.view.snapshot();
         view.topic_named("t").unwrap().info.id
+    }
+}
+
+fn marked(topic: TopicId) -> MarkedPartition {
+    MarkedPartition {
+        topic,
+        index: 0,
+        leader_epoch: Some(LeaderEpoch(0)),
     }
 }
 

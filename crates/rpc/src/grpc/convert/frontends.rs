@@ -1,10 +1,10 @@
 //! Messages of the port `Frontend`.
 
 use tailwater_kafka::ErrorCode;
-use tailwater_types::{NodeEpoch, NodeId, TopicId};
+use tailwater_types::{NodeEpoch, NodeId};
 
 use super::{all, enumerated, id_bytes, into_all, leader_epoch, number, required, topic_id, unspecified};
-use crate::frontend::{AddPartitions, MarkerFor, Peer, WriteMarkers};
+use crate::frontend::{AddPartitions, CallOrder, MarkedPartition, MarkerFor, Peer, WriteMarkers};
 use crate::grpc::proto;
 use crate::{Error, Result};
 
@@ -82,6 +82,8 @@ impl From<WriteMarkers> for proto::WriteMarkersRequest {
         Self {
             from: Some(request.from.into()),
             markers: into_all(request.markers),
+            number: request.order.number,
+            over_below: request.order.over_below,
         }
     }
 }
@@ -92,6 +94,10 @@ impl TryFrom<proto::WriteMarkersRequest> for WriteMarkers {
     fn try_from(request: proto::WriteMarkersRequest) -> Result<Self> {
         Ok(Self {
             from: peer(request.from)?,
+            order: CallOrder {
+                number: request.number,
+                over_below: request.over_below,
+            },
             markers: all(request.markers)?,
         })
     }
@@ -103,9 +109,10 @@ impl From<MarkerFor> for proto::TransactionMarker {
             true => proto::TransactionEnd::Commit,
             false => proto::TransactionEnd::Abort,
         };
-        let partition = |(topic, index): (TopicId, i32)| proto::MarkedPartition {
-            topic: id_bytes(topic.to_bytes()),
-            index,
+        let partition = |partition: MarkedPartition| proto::MarkedPartition {
+            topic: id_bytes(partition.topic.to_bytes()),
+            index: partition.index,
+            leader_epoch: partition.leader_epoch.map(|epoch| epoch.0),
         };
         Self {
             producer_id: marker.producer_id,
@@ -128,8 +135,13 @@ impl TryFrom<proto::TransactionMarker> for MarkerFor {
             proto::TransactionEnd::Unspecified => return Err(unspecified("markers.end")),
         };
         let partition = |partition: proto::MarkedPartition| {
-            let topic = topic_id(&partition.topic, "markers.partitions.topic")?;
-            Ok((topic, partition.index))
+            let epoch = partition.leader_epoch;
+            let epoch = epoch.map(|epoch| leader_epoch(epoch, "markers.partitions.leader_epoch"));
+            Ok(MarkedPartition {
+                topic: topic_id(&partition.topic, "markers.partitions.topic")?,
+                index: partition.index,
+                leader_epoch: epoch.transpose()?,
+            })
         };
         Ok(Self {
             producer_id: marker.producer_id,
@@ -175,7 +187,7 @@ impl TryFrom<proto::AddPartitionsRequest> for AddPartitions {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use tailwater_types::LeaderEpoch;
+    use tailwater_types::{LeaderEpoch, TopicId};
 
     use super::super::tests::{refused, survives};
     use super::*;
@@ -193,8 +205,16 @@ mod tests {
             coordinator_epoch: LeaderEpoch(i32::MAX),
             transaction_version: i8::MAX,
             partitions: vec![
-                (TopicId::from_bytes([3; 16]), 0),
-                (TopicId::from_bytes([0; 16]), i32::MAX),
+                MarkedPartition {
+                    topic: TopicId::from_bytes([3; 16]),
+                    index: 0,
+                    leader_epoch: Some(LeaderEpoch(i32::MAX)),
+                },
+                MarkedPartition {
+                    topic: TopicId::from_bytes([0; 16]),
+                    index: i32::MAX,
+                    leader_epoch: None,
+                },
             ],
         }
     }
@@ -212,6 +232,10 @@ mod tests {
         };
         survives::<_, proto::WriteMarkersRequest>(WriteMarkers {
             from: PEER,
+            order: CallOrder {
+                number: u64::MAX,
+                over_below: 1,
+            },
             markers: vec![marker(), aborted],
         });
         for verify_only in [true, false] {
@@ -255,6 +279,9 @@ mod tests {
         });
         refused::<MarkerFor, _>("markers.partitions.topic", message(), |it| {
             it.partitions[1].topic = Bytes::from_static(&[1; 15]);
+        });
+        refused::<MarkerFor, _>("markers.partitions.leader_epoch", message(), |it| {
+            it.partitions[1].leader_epoch = Some(-1);
         });
         refused::<WriteMarkers, _>("from", proto::WriteMarkersRequest::default(), |_| ());
         refused::<AddPartitions, _>("from", proto::AddPartitionsRequest::default(), |_| ());
