@@ -35,7 +35,7 @@ test: clients
 
 # The same clients and kills with 100,000 records and 20 rounds of each.
 test-long: clients
-	TAILWATER_TEST_LONG=1 cargo test --workspace --locked --test clients --test kill9 --test cluster --test transactions -- --nocapture
+	TAILWATER_TEST_LONG=1 cargo test --workspace --locked --test clients --test kill9 --test cluster --test coordinators --test transactions -- --nocapture
 
 # Transactions in a model of coordinators, leaders, producers and the network between them: SEEDS runs, from FIRST on.
 SEEDS ?= 20000
