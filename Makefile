@@ -50,7 +50,7 @@ test-exactly-once: $(VENV)/.ready
 
 # The client tests, Kafka's tools and our admin commands against Apache Kafka 4.3.0, which tests/reference/kafka starts: they are right about Kafka.
 test-reference: clients
-	cargo test --workspace --locked --test clients --test admin --test transactions -- --ignored --nocapture --test-threads 1
+	cargo test --workspace --locked --test clients --test admin --test transactions --test migration -- --ignored --nocapture --test-threads 1
 
 # Writes docs/compatibility.md anew, out of a run of the client tests.
 compatibility: clients

@@ -29,6 +29,8 @@ class ConfluentClient:
 
     name = "confluent"
     group_protocol = "classic"
+    # Of classic groups; none: the client's own choice.
+    assignor = None
 
     def __init__(self, bootstrap: str):
         self.bootstrap = bootstrap
@@ -68,7 +70,8 @@ class ConfluentClient:
         return consumer
 
     def member(self, topic: str, group: str, on_assign: Callable, on_revoke: Callable) -> "ConfluentConsumer":
-        consumer = ConfluentConsumer(self.bootstrap, topic, group, group_protocol=self.group_protocol)
+        more = {"partition.assignment.strategy": self.assignor} if self.assignor else None
+        consumer = ConfluentConsumer(self.bootstrap, topic, group, more, group_protocol=self.group_protocol)
         consumer.inner.subscribe(
             [topic],
             on_assign=lambda _, found: on_assign([tp.partition for tp in found]),

@@ -1,6 +1,7 @@
 """Drives a Python library, or kcat as a reader, as `protocol.md` says.
 
     driver.py --client {confluent,kafka-python,aiokafka,kcat} --bootstrap HOST:PORT [--group-protocol consumer]
+              [--assignor {range,cooperative-sticky}]
 
 Owns: the lines in and out, and a member's loop. How each library is told to do a thing stands in `adapters.py`,
 `aiokafka_adapter.py` and `kcat_reader.py`.
@@ -234,12 +235,13 @@ def main() -> int:
     arguments.add_argument("--client", required=True)
     arguments.add_argument("--bootstrap", required=True)
     arguments.add_argument("--group-protocol", choices=("classic", "consumer"), default="classic")
+    arguments.add_argument("--assignor", choices=("range", "cooperative-sticky"))
     given = arguments.parse_args()
     # What hangs can be asked where.
     faulthandler.register(signal.SIGQUIT)
     client = client_of(given.client, given.bootstrap)
     # Only those that have both are told.
-    client.group_protocol = given.group_protocol
+    client.group_protocol, client.assignor = given.group_protocol, given.assignor
     Driver(client).serve()
     # Without waiting for threads of libraries.
     sys.stdout.flush()

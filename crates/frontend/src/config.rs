@@ -145,6 +145,43 @@ pub struct GroupsConfig {
     pub consumer_assignment_interval: Millis,
     /// Members that it may have (Kafka's `group.consumer.max.size`).
     pub consumer_max_size: usize,
+    /// Which groups with members change between the classic protocol and that of KIP-848 (Kafka's
+    /// `group.consumer.migration.policy`).
+    pub consumer_migration_policy: MigrationPolicy,
+}
+
+/// Ways for groups that have members from one protocol to the other; empty ones always change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MigrationPolicy {
+    Disabled,
+    /// A classic group becomes one whose coordinator assigns when a member of the new protocol joins it.
+    Upgrade,
+    /// A group whose coordinator assigns becomes a classic one when the last member of the new protocol has left it.
+    Downgrade,
+    /// Both.
+    #[default]
+    Bidirectional,
+}
+
+impl MigrationPolicy {
+    pub fn upgrades(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Bidirectional)
+    }
+
+    pub fn downgrades(self) -> bool {
+        matches!(self, Self::Downgrade | Self::Bidirectional)
+    }
+
+    /// Kafka's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Upgrade => "upgrade",
+            Self::Downgrade => "downgrade",
+            Self::Bidirectional => "bidirectional",
+        }
+    }
 }
 
 impl Default for GroupsConfig {
@@ -162,6 +199,7 @@ impl Default for GroupsConfig {
             consumer_heartbeat_interval: Millis::seconds(5),
             consumer_assignment_interval: Millis::seconds(1),
             consumer_max_size: i32::MAX as usize,
+            consumer_migration_policy: MigrationPolicy::default(),
         }
     }
 }

@@ -57,28 +57,39 @@ public final class Driver {
 
     private final String bootstrap;
     private final String groupProtocol;
+    /** Of classic groups: the class that assigns; empty: the client's own choice. */
+    private final String assignor;
     private final Map<String, Member> members = new ConcurrentHashMap<>();
     private final Map<String, KafkaProducer<byte[], byte[]>> transactional = new ConcurrentHashMap<>();
     private final Set<String> inTransaction = ConcurrentHashMap.newKeySet();
 
-    private Driver(String bootstrap, String groupProtocol) {
+    private Driver(String bootstrap, String groupProtocol, String assignor) {
         this.bootstrap = bootstrap;
         this.groupProtocol = groupProtocol;
+        this.assignor = assignor;
     }
 
     public static void main(String[] arguments) throws Exception {
         // In any order: names and values by turns.
-        Map<String, String> given = new HashMap<>(Map.of("--group-protocol", "classic"));
+        Map<String, String> given = new HashMap<>(Map.of("--group-protocol", "classic", "--assignor", ""));
         for (int i = 0; i + 1 < arguments.length; i += 2) {
             given.put(arguments[i], arguments[i + 1]);
         }
-        if (arguments.length % 2 != 0 || given.size() != 2 || given.get("--bootstrap") == null) {
-            System.err.println("usage: Driver --bootstrap HOST:PORT [--group-protocol consumer]");
+        if (arguments.length % 2 != 0 || given.size() != 3 || given.get("--bootstrap") == null) {
+            System.err.println("usage: Driver --bootstrap HOST:PORT [--group-protocol consumer] [--assignor range|cooperative-sticky]");
             System.exit(2);
         }
-        new Driver(given.get("--bootstrap"), given.get("--group-protocol")).serve();
+        new Driver(given.get("--bootstrap"), given.get("--group-protocol"), assignor(given.get("--assignor"))).serve();
         OUT.flush();
         System.exit(0);
+    }
+
+    private static String assignor(String name) {
+        return switch (name) {
+            case "range" -> "org.apache.kafka.clients.consumer.RangeAssignor";
+            case "cooperative-sticky" -> "org.apache.kafka.clients.consumer.CooperativeStickyAssignor";
+            default -> "";
+        };
     }
 
     private interface Work {
@@ -371,6 +382,9 @@ public final class Driver {
         if (groupProtocol.equals("classic")) {
             properties.put("session.timeout.ms", "10000");
             properties.put("heartbeat.interval.ms", "1000");
+            if (!assignor.isEmpty()) {
+                properties.put("partition.assignment.strategy", assignor);
+            }
         } else {
             properties.put("group.protocol", groupProtocol);
         }

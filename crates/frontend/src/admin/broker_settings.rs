@@ -170,7 +170,10 @@ impl FixedSettings {
                 groups.consumer_heartbeat_interval.0.to_string(),
             ),
             ("group.consumer.max.size", groups.consumer_max_size.to_string()),
-            ("group.consumer.migration.policy", "disabled".to_owned()),
+            (
+                "group.consumer.migration.policy",
+                groups.consumer_migration_policy.name().to_owned(),
+            ),
             (
                 "group.consumer.session.timeout.ms",
                 groups.consumer_session_timeout.0.to_string(),
@@ -231,6 +234,7 @@ impl FixedSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MigrationPolicy;
 
     /// Every default is legal, what topics inherit can be changed, and what the configuration says has an entry.
     #[test]
@@ -247,5 +251,10 @@ mod tests {
         assert!(fixed.0.keys().all(|name| all.contains_key(name)));
         assert_eq!(fixed.get(NUM_PARTITIONS), Some("4"));
         assert_eq!(fixed.get("group.min.session.timeout.ms"), None, "Kafka's default");
+        let policy = "group.consumer.migration.policy";
+        assert_eq!(fixed.get(policy), None);
+        let mut config = Config::default();
+        config.groups.consumer_migration_policy = MigrationPolicy::Upgrade;
+        assert_eq!(FixedSettings::of(&config, NodeId(7)).get(policy), Some("upgrade"));
     }
 }

@@ -18,6 +18,7 @@ use super::consumer::heartbeat::{Heartbeat, HeartbeatReply, Settings};
 use super::consumer::record::{ConsumerRecord, Subscription};
 use super::consumer::state::Partitions;
 use super::consumer::topics::Topics;
+use super::state::Group;
 use crate::config::GroupsConfig;
 pub(crate) use crate::coordinator::{InTransaction, Now, Waiter};
 
@@ -48,6 +49,8 @@ impl Limits {
                 assignment_interval: config.consumer_assignment_interval.as_duration(),
                 max_size: config.consumer_max_size,
                 assignor: Assignor::ALL[0],
+                migration: config.consumer_migration_policy,
+                classic_max_size: config.max_size,
             },
         }
     }
@@ -467,6 +470,13 @@ pub(super) enum Then {
     },
     /// What the other half of the group has decided.
     Consumer,
+    /// The coordinator assigns from now on; what the group was, to go back to if that can't be written.
+    Upgrade(Box<Group>),
+    /// The members assign again, as this group does.
+    Downgrade {
+        classic: Box<Group>,
+        rebalances: bool,
+    },
     DropOffsets(Vec<TopicPartition>),
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tailwater_kafka::{CodecError, ErrorCode};
 use tailwater_rpc::controller::ConfigResource;
 use tailwater_runtime::clock::Instant;
+use tailwater_types::TopicId;
 
 use super::consumer::heartbeat::Settings;
 use super::consumer::topics::{TopicShape, Topics};
@@ -140,6 +141,10 @@ impl Topics for Known<'_> {
 
     fn names(&self) -> Vec<&str> {
         self.0.topics().map(|topic| &*topic.name).collect()
+    }
+
+    fn name_of(&self, id: TopicId) -> Option<&str> {
+        self.0.topic(id).map(|topic| &*topic.name)
     }
 
     fn settings_of(&self, group: &str, of_all: Settings) -> Settings {

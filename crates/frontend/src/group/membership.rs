@@ -20,9 +20,6 @@ pub(super) const MAX_PENDING_JOINS: usize = 10_000;
 
 impl Group {
     pub(super) fn join(&mut self, join: Join, waiter: Waiter, step: &mut Step<'_>) {
-        if !self.becomes_classic(step) {
-            return refuse(waiter, &join.member_id, ErrorCode::InconsistentGroupProtocol, step);
-        }
         if !self.has_room_for(&join.member_id, step.limits.max_size) {
             self.remove(&join.member_id, ErrorCode::UnknownMemberId, step);
             return refuse(waiter, "", ErrorCode::GroupMaxSizeReached, step);

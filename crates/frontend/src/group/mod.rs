@@ -5,7 +5,7 @@
 //! `coordinator` finds the owner of a group, the `wire`s are the requests.
 //!
 //! Groups whose members assign (classic) and groups whose coordinator does (`consumer`, with `assignor`) are one `Group`, of
-//! which `modern` is the second half.
+//! which `modern` is the second half; `migrate` makes one of the other.
 
 mod assignor;
 mod consumer;
@@ -17,6 +17,7 @@ mod expire;
 mod machine;
 mod membership;
 mod metrics;
+mod migrate;
 mod modern;
 mod offsets;
 mod pending;

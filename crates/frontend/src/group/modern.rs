@@ -15,12 +15,12 @@ use super::consumer::state::JOINING;
 use super::consumer::{target, topics};
 use super::delete::CONSUMER;
 use super::effects::{
-    CommittedOffset, ConsumerDescription, ConsumerMember, DescribeError, FetchOffsets, MemberRef, Record, Reply, Step,
-    Then, TopicPartition, Waiter,
+    CommittedOffset, ConsumerDescription, ConsumerMember, DescribeError, FetchOffsets, MemberRef, Record, Reply,
+    Request, Step, Then, TopicPartition, Waiter,
 };
-use super::state::{Group, Phase};
+use super::state::Group;
 
-fn around<'a>(step: &Step<'a>, group: &str) -> Around<'a> {
+pub(super) fn around<'a>(step: &Step<'a>, group: &str) -> Around<'a> {
     Around {
         now: step.now,
         settings: step.topics.settings_of(group, step.limits.consumer),
@@ -30,18 +30,42 @@ fn around<'a>(step: &Step<'a>, group: &str) -> Around<'a> {
 
 impl Group {
     pub(super) fn consumer_heartbeat(&mut self, request: Heartbeat, waiter: Waiter, step: &mut Step<'_>) {
-        let founds = request.member_epoch == JOINING && self.phase == Phase::Empty;
-        let consumer = match &mut self.consumer {
-            Some(consumer) => consumer,
-            None if founds => self.consumer.insert(Box::default()),
-            None => {
-                let what = format!("Group {} is not a consumer group.", self.id);
-                let refused = HeartbeatReply::refused((ErrorCode::GroupIdNotFound, Some(what)));
-                return step.reply(waiter, Reply::ConsumerHeartbeat(Box::new(refused)));
+        if self.consumer.is_some() {
+            self.ask_consumer(Request::ConsumerHeartbeat(Box::new(request)), waiter, step);
+        } else if request.member_epoch == JOINING {
+            self.upgrade(request, waiter, step);
+        } else {
+            let what = format!("Group {} is not a consumer group.", self.id);
+            let refused = HeartbeatReply::refused((ErrorCode::GroupIdNotFound, Some(what)));
+            step.reply(waiter, Reply::ConsumerHeartbeat(Box::new(refused)));
+        }
+    }
+
+    /// A request about who is a member of the group.
+    pub(super) fn membership(&mut self, request: Request, waiter: Waiter, step: &mut Step<'_>) {
+        match request {
+            Request::ConsumerHeartbeat(request) => self.consumer_heartbeat(*request, waiter, step),
+            // It founds a classic group where nobody is a member.
+            Request::Join(join) => match self.becomes_classic(step) {
+                true => self.join(join, waiter, step),
+                false => self.ask_consumer(Request::Join(join), waiter, step),
+            },
+            other if self.consumer.is_some() => self.ask_consumer(other, waiter, step),
+            Request::Sync(sync) => self.sync(sync, waiter, step),
+            Request::Heartbeat(member) => {
+                let error = self.heartbeat(&member, step);
+                step.reply(waiter, Reply::Heartbeat(error));
             }
-        };
-        let outcome = consumer.heartbeat(request, waiter, &around(step, &self.id));
-        self.carry_out(outcome, step);
+            Request::Leave(leaving) => self.leave(&leaving, waiter, step),
+            other => step.reply(waiter, other.refused(ErrorCode::InvalidRequest)),
+        }
+    }
+
+    fn ask_consumer(&mut self, request: Request, waiter: Waiter, step: &mut Step<'_>) {
+        if let Some(consumer) = &mut self.consumer {
+            let outcome = consumer.ask(request, waiter, &around(step, &self.id));
+            self.carry_out(outcome, step);
+        }
     }
 
     /// The write of the group's other half has its outcome.
@@ -82,15 +106,23 @@ impl Group {
     }
 
     fn carry_out(&mut self, outcome: Outcome, step: &mut Step<'_>) {
-        let reply = |(waiter, reply)| (waiter, Reply::ConsumerHeartbeat(Box::new(reply)));
-        step.effects.replies.extend(outcome.replies.into_iter().map(reply));
+        step.effects.replies.extend(outcome.replies);
         if let Some(write) = outcome.write {
-            self.forget_classic(step);
             let assigns = |record: &ConsumerRecord| matches!(record, ConsumerRecord::TargetEpoch(Some(_)));
             step.effects.rebalances += u64::from(write.records.iter().any(assigns));
-            let records = self.consumer_records(write.records);
-            let answers = write.answers.into_iter().map(reply).collect();
-            self.write(records, answers, Then::Consumer, step);
+            let mut records = self.consumer_records(write.records);
+            let then = match &write.dissolved {
+                None => Then::Consumer,
+                Some(dissolved) => {
+                    let (record, then) = self.downgrade(dissolved, step);
+                    records.push(record);
+                    then
+                }
+            };
+            self.write(records, write.answers, then, step);
+        }
+        for (request, waiter) in outcome.given_back {
+            self.membership(request, waiter, step);
         }
         let Some(consumer) = &self.consumer else { return };
         if let Some(at) = consumer.next_deadline() {
@@ -101,7 +133,7 @@ impl Group {
         }
     }
 
-    fn consumer_records(&self, records: Vec<ConsumerRecord>) -> Vec<Record> {
+    pub(super) fn consumer_records(&self, records: Vec<ConsumerRecord>) -> Vec<Record> {
         let of_group = |record| Record::Consumer {
             group: self.id.clone(),
             record,
@@ -109,20 +141,8 @@ impl Group {
         records.into_iter().map(of_group).collect()
     }
 
-    /// An empty classic group becomes one whose coordinator assigns.
-    fn forget_classic(&mut self, step: &mut Step<'_>) {
-        self.protocol_type = None;
-        if std::mem::take(&mut self.is_stored) {
-            let tombstone = Record::Group {
-                group: self.id.clone(),
-                value: None,
-            };
-            self.write(vec![tombstone], Vec::new(), Then::Nothing, step);
-        }
-    }
-
     /// Makes way for a classic group, where there are no members; says whether it has.
-    pub(super) fn becomes_classic(&mut self, step: &mut Step<'_>) -> bool {
+    fn becomes_classic(&mut self, step: &mut Step<'_>) -> bool {
         if !self.is_consumer_empty() {
             return false;
         }

@@ -133,14 +133,11 @@ impl Shard {
             effects: &mut effects,
         };
         match request {
-            Request::Join(join) => slot.group.join(join, waiter, &mut step),
-            Request::Sync(sync) => slot.group.sync(sync, waiter, &mut step),
-            Request::Heartbeat(member) => {
-                let error = slot.group.heartbeat(&member, &mut step);
-                step.reply(waiter, Reply::Heartbeat(error));
-            }
-            Request::ConsumerHeartbeat(request) => slot.group.consumer_heartbeat(*request, waiter, &mut step),
-            Request::Leave(leaving) => slot.group.leave(&leaving, waiter, &mut step),
+            request @ (Request::Join(_)
+            | Request::Sync(_)
+            | Request::Heartbeat(_)
+            | Request::ConsumerHeartbeat(_)
+            | Request::Leave(_)) => slot.group.membership(request, waiter, &mut step),
             Request::Commit(commit) => slot.group.commit(commit, waiter, &mut step),
             Request::CommitInTransaction(commit) => slot.group.commit_in_transaction(commit, waiter, &mut step),
             Request::FetchOffsets(asked) => slot.group.fetch_offsets(asked, waiter, &mut step),
@@ -223,7 +220,11 @@ impl Shard {
                 group.is_stored |= was_stored;
                 group.consumer = group.consumer.take().or(consumer);
             }
-            (Then::Consumer, result) => group.consumer_written(result, &mut step),
+            (Then::Upgrade(classic), Err(_)) => group.upgrade_failed(*classic, &mut step),
+            (Then::Downgrade { classic, rebalances }, Ok(())) => group.downgraded(*classic, rebalances, &mut step),
+            (Then::Consumer | Then::Upgrade(_) | Then::Downgrade { .. }, result) => {
+                group.consumer_written(result, &mut step);
+            }
             (Then::StoreOffsets(_) | Then::KeepPending(..) | Then::DropOffsets(_), Err(_))
             | (Then::Nothing | Then::EndTransaction(_), _) => {}
         }

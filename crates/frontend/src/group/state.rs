@@ -143,6 +143,13 @@ impl Member {
         self.expires_at = Some(step.deadline(self.session_timeout));
     }
 
+    /// What it says of itself under `protocol`, or under any if it hasn't got that one any more.
+    pub(super) fn subscription(&self, protocol: Option<&str>) -> Bytes {
+        let named = self.protocols.iter().find(|p| Some(p.name.as_str()) == protocol);
+        let any = named.or(self.protocols.first());
+        any.map(|p| p.metadata.clone()).unwrap_or_default()
+    }
+
     pub(super) fn metadata(&self, protocol: Option<&str>) -> Bytes {
         let named = self.protocols.iter().find(|p| Some(p.name.as_str()) == protocol);
         named.map(|p| p.metadata.clone()).unwrap_or_default()

@@ -1,10 +1,10 @@
 //! A group whose coordinator assigns (KIP-848), between its requests, its timers and its log.
 //!
-//! Owns: that one write is on its way at a time and decisions wait for it (docs/design.md, invariant 10), and when members'
-//! time is up: a session without a heartbeat, a partition that isn't given back. Requests that wait are decided together,
-//! and their records leave together. Does not own: what is decided (`heartbeat.rs`, `leave.rs`).
+//! Owns: that one write is on its way at a time and decisions wait for it (docs/design.md, invariant 10). Requests that wait are
+//! decided together, and their records leave together. Does not own: what is decided (`heartbeat.rs`, `classic.rs`,
+//! `leave.rs`), when members' time is up (`timers.rs`).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +12,12 @@ use tailwater_kafka::ErrorCode;
 use tailwater_runtime::clock::Instant;
 
 use super::heartbeat::{Around, Heartbeat, HeartbeatReply, heartbeat};
-use super::leave;
 use super::record::ConsumerRecord;
-use super::state::{Draft, JOINING, Progress, State};
+use super::state::{Dissolved, Draft, JOINING, State};
+use super::timers::Timers;
+use super::{classic, leave};
 use crate::coordinator::{Now, Waiter};
+use crate::group::effects::{Join, JoinReply, LeaveReply, MemberRef, Reply, Request, Sync, SyncReply};
 
 /// After so many records a write leaves, and what else waits is decided when it is stored.
 const RECORDS_OF_A_WRITE: usize = 400;
@@ -30,28 +32,39 @@ pub struct ConsumerGroup {
     state: Arc<State>,
     /// What it is when the write on its way is committed.
     next: Option<Arc<State>>,
-    waiting: VecDeque<(Heartbeat, Waiter)>,
-    /// By member id; may hold such as are none any more.
-    sessions: BTreeMap<String, Instant>,
-    /// Until when members have to give back what they were told to; may hold such as have.
-    revoke_by: BTreeMap<String, Instant>,
+    waiting: VecDeque<(Request, Waiter)>,
+    timers: Timers,
 }
 
 /// What comes of a step.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    pub replies: Vec<(Waiter, HeartbeatReply)>,
+    pub replies: Vec<(Waiter, Reply)>,
     /// To be told of with [`ConsumerGroup::written`].
     pub write: Option<Writing>,
+    /// Nobody is a member, and somebody founds a classic group: these are for that.
+    pub given_back: VecDeque<(Request, Waiter)>,
 }
 
 #[derive(Debug)]
 pub struct Writing {
     pub records: Vec<ConsumerRecord>,
-    pub answers: Vec<(Waiter, HeartbeatReply)>,
+    pub answers: Vec<(Waiter, Reply)>,
+    /// The group's members go on as a classic group, if these records are stored.
+    pub dissolved: Option<Dissolved>,
 }
 
 impl ConsumerGroup {
+    /// What a classic group has become, when the records that made `state` are committed: members' sessions begin.
+    pub fn converted(state: Arc<State>, around: &Around<'_>) -> Self {
+        let mut group = Self {
+            state,
+            ..Self::default()
+        };
+        group.loaded(around.now, around.settings.session_timeout);
+        group
+    }
+
     pub fn state(&self) -> &State {
         &self.state
     }
@@ -63,17 +76,23 @@ impl ConsumerGroup {
 
     /// The log has been read to its end: members' sessions begin.
     pub fn loaded(&mut self, now: Now, session_timeout: Duration) {
-        let state = self.state.clone();
-        for id in state.members.keys() {
-            self.sessions.insert(id.clone(), now.at + session_timeout);
-            self.watch_revocation(id, &state, now);
+        for id in self.state.members.keys() {
+            self.timers.begin_session(id, &self.state, now, session_timeout);
+            self.timers.watch_revocation(id, &self.state, now);
         }
     }
 
-    pub fn heartbeat(&mut self, request: Heartbeat, waiter: Waiter, around: &Around<'_>) -> Outcome {
+    /// A request about who is a member: ConsumerGroupHeartbeat, or JoinGroup, SyncGroup, Heartbeat or LeaveGroup.
+    pub fn ask(&mut self, request: Request, waiter: Waiter, around: &Around<'_>) -> Outcome {
         // It counts from when it is here, however long it has to wait.
-        if let Some(expires_at) = self.sessions.get_mut(&request.member_id) {
-            *expires_at = around.now.at + around.settings.session_timeout;
+        let member = match &request {
+            Request::ConsumerHeartbeat(request) => Some(&request.member_id),
+            Request::Heartbeat(member) | Request::Sync(Sync { member, .. }) => Some(&member.member_id),
+            _ => None,
+        };
+        if let Some(id) = member {
+            let of_group = around.settings.session_timeout;
+            self.timers.touch(id, &self.state, around.now, of_group);
         }
         self.waiting.push_back((request, waiter));
         self.decide(around)
@@ -94,13 +113,17 @@ impl ConsumerGroup {
 
     /// When to tick; `None`: not before the write on its way is committed.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = self.sessions.values().chain(self.revoke_by.values());
-        deadlines.min().copied().filter(|_| self.next.is_none())
+        self.timers.next().filter(|_| self.next.is_none())
     }
 
     /// Whether something is on its way or waits for that.
     pub fn is_busy(&self) -> bool {
         self.next.is_some() || !self.waiting.is_empty()
+    }
+
+    /// What is still to be answered, of a group that is none any more.
+    pub fn into_waiting(self) -> VecDeque<(Request, Waiter)> {
+        self.waiting
     }
 
     fn decide(&mut self, around: &Around<'_>) -> Outcome {
@@ -111,10 +134,18 @@ impl ConsumerGroup {
         let mut draft = Draft::new(self.state.clone());
         self.put_out(&mut draft, around);
         let mut answers = Vec::new();
-        while draft.records.len() < RECORDS_OF_A_WRITE
+        while draft.dissolved.is_none()
+            && draft.records.len() < RECORDS_OF_A_WRITE
             && let Some((request, waiter)) = self.waiting.pop_front()
         {
-            let reply = self.answer(&mut draft, &request, around);
+            if draft.members.is_empty() && matches!(request, Request::Join(_)) {
+                self.waiting.push_front((request, waiter));
+                if draft.records.is_empty() {
+                    outcome.given_back = std::mem::take(&mut self.waiting);
+                }
+                break;
+            }
+            let reply = self.answer(&mut draft, request, around);
             // What was decided before it in this write is what it rests on.
             let side = if draft.records.is_empty() {
                 &mut outcome.replies
@@ -124,22 +155,44 @@ impl ConsumerGroup {
             side.push((waiter, reply));
         }
         let records = std::mem::take(&mut draft.records);
+        let dissolved = draft.dissolved.take();
         if records.is_empty() {
             self.state = draft.into_state();
         } else {
             self.next = Some(draft.into_state());
-            outcome.write = Some(Writing { records, answers });
+            outcome.write = Some(Writing {
+                records,
+                answers,
+                dissolved,
+            });
         }
         outcome
     }
 
-    fn answer(&mut self, draft: &mut Draft, request: &Heartbeat, around: &Around<'_>) -> HeartbeatReply {
+    fn answer(&mut self, draft: &mut Draft, request: Request, around: &Around<'_>) -> Reply {
+        match request {
+            Request::ConsumerHeartbeat(request) => {
+                Reply::ConsumerHeartbeat(Box::new(self.answer_heartbeat(draft, &request, around)))
+            }
+            Request::Join(request) => Reply::Join(self.answer_join(draft, &request, around)),
+            Request::Sync(request) => Reply::Sync(self.answer_sync(draft, &request, around)),
+            Request::Heartbeat(who) => Reply::Heartbeat(self.answer_classic_heartbeat(draft, &who, around)),
+            Request::Leave(leaving) => Reply::Leave(LeaveReply {
+                error: ErrorCode::None,
+                members: classic::leave(draft, &leaving, around),
+            }),
+            // Only what is about members comes here.
+            other => other.refused(ErrorCode::InvalidRequest),
+        }
+    }
+
+    fn answer_heartbeat(&mut self, draft: &mut Draft, request: &Heartbeat, around: &Around<'_>) -> HeartbeatReply {
         match heartbeat(draft, request, around) {
             Ok(reply) => {
                 if let Some(id) = reply.member_id.as_ref().filter(|_| request.member_epoch >= JOINING) {
-                    let expires_at = around.now.at + around.settings.session_timeout;
-                    self.sessions.insert(id.clone(), expires_at);
-                    self.watch_revocation(id, draft, around.now);
+                    let of_group = around.settings.session_timeout;
+                    self.timers.begin_session(id, draft, around.now, of_group);
+                    self.timers.watch_revocation(id, draft, around.now);
                 }
                 reply
             }
@@ -147,44 +200,49 @@ impl ConsumerGroup {
         }
     }
 
-    /// Lets a member that has to give something back have its rebalance timeout for it, from when it was told.
-    fn watch_revocation(&mut self, id: &str, state: &State, now: Now) {
-        match state.members.get(id) {
-            Some(member) if member.current.progress == Progress::Unrevoked => {
-                let timeout_ms = u64::try_from(member.subscription.rebalance_timeout_ms).unwrap_or(0);
-                let by = now.at + Duration::from_millis(timeout_ms);
-                self.revoke_by.entry(id.to_owned()).or_insert(by);
-            }
-            _ => {
-                self.revoke_by.remove(id);
-            }
+    fn answer_join(&mut self, draft: &mut Draft, request: &Join, around: &Around<'_>) -> JoinReply {
+        let reply = classic::join(draft, request, around);
+        if !reply.error.is_error() {
+            let of_group = around.settings.session_timeout;
+            self.timers.begin_session(&reply.member_id, draft, around.now, of_group);
+            self.timers.joined(&reply.member_id, draft, around.now);
         }
+        reply
+    }
+
+    fn answer_sync(&mut self, draft: &Draft, request: &Sync, around: &Around<'_>) -> SyncReply {
+        let id = &request.member.member_id;
+        let reply = classic::sync(draft, request, around.topics);
+        match reply.error {
+            ErrorCode::None => self.timers.synced(id),
+            ErrorCode::RebalanceInProgress => self.timers.await_join(id, draft, around.now),
+            _ => {}
+        }
+        reply
+    }
+
+    fn answer_classic_heartbeat(&mut self, draft: &mut Draft, who: &MemberRef, around: &Around<'_>) -> ErrorCode {
+        let error = classic::heartbeat(draft, who, around);
+        if error == ErrorCode::RebalanceInProgress {
+            self.timers.await_join(&who.member_id, draft, around.now);
+        }
+        error
     }
 
     fn put_out(&mut self, draft: &mut Draft, around: &Around<'_>) {
-        let now = around.now.at;
-        self.revoke_by.retain(|id, _| {
-            let member = draft.members.get(id);
-            member.is_some_and(|member| member.current.progress == Progress::Unrevoked)
-        });
-        let due = |deadlines: &BTreeMap<String, Instant>| -> Vec<String> {
-            let due = deadlines.iter().filter(|(_, at)| **at <= now);
-            due.map(|(id, _)| id.clone()).collect()
-        };
-        let due: BTreeSet<String> = [due(&self.sessions), due(&self.revoke_by)]
-            .into_iter()
-            .flatten()
-            .collect();
-        for id in due.into_iter().take(PUT_OUT_AT_ONCE) {
+        let now = around.now;
+        for id in self.timers.due(draft, now).into_iter().take(PUT_OUT_AT_ONCE) {
+            if draft.dissolved.is_some() {
+                return;
+            }
             if !draft.members.contains_key(&id) {
-                self.sessions.remove(&id);
+                self.timers.postpone(&id, None);
                 continue;
             }
             tracing::info!(member = %id, "member is put out of its group: its time is up");
-            leave::remove(draft, &id, around);
-            self.revoke_by.remove(&id);
+            leave::remove(draft, &BTreeSet::from([id.clone()]), around);
             // If that can't be stored.
-            self.sessions.insert(id, now + PUT_OUT_AGAIN);
+            self.timers.postpone(&id, Some(now.at + PUT_OUT_AGAIN));
         }
     }
 }

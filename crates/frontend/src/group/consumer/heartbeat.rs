@@ -16,6 +16,7 @@ use super::record::{ConsumerRecord, CurrentAssignment, GroupEpoch, Subscription}
 use super::state::{Assigned, Draft, JOINING, LEAVING_FOR_A_WHILE, Member, Partitions, State};
 use super::target;
 use super::topics::{self, Topics};
+use crate::config::MigrationPolicy;
 use crate::coordinator::Now;
 use crate::group::assignor::Assignor;
 
@@ -60,6 +61,9 @@ pub struct Settings {
     pub max_size: usize,
     /// For groups whose members name no assignor.
     pub assignor: Assignor,
+    pub migration: MigrationPolicy,
+    /// Members that a classic group may have.
+    pub classic_max_size: usize,
 }
 
 /// What a decision rests on beside the group.
@@ -186,7 +190,7 @@ pub fn heartbeat(draft: &mut Draft, request: &Heartbeat, around: &Around<'_>) ->
         })?;
     }
     // A state that only a newer coordinator knows can't be gone on from.
-    let can_go_on = known.is_none_or(|member| can_reconcile(draft, &member, request));
+    let can_go_on = known.is_none_or(|member| can_reconcile(draft, &member, request.owned.as_ref()));
     if !can_go_on {
         return Err((ErrorCode::FencedMemberEpoch, None));
     }
@@ -195,12 +199,8 @@ pub fn heartbeat(draft: &mut Draft, request: &Heartbeat, around: &Around<'_>) ->
     }
     let had = draft.members.get(id).map(|member| member.current.assigned.clone());
     update_group(draft, id, (&before, wanted), around);
-    if draft.epoch > draft.target_epoch && is_assignment_due(draft, around) {
-        target::assign(draft, around.settings.assignor, around.topics, around.now);
-    }
-    if let Some(next) = next_assignment(draft, id, request) {
-        draft.put(ConsumerRecord::Current(id.to_owned(), Some(next)));
-    }
+    assign_if_due(draft, around);
+    reconcile_member(draft, id, request.owned.as_ref());
     Ok(answer(draft, id, request, had, around))
 }
 
@@ -261,7 +261,12 @@ fn check_epoch(current: &CurrentAssignment, request: &Heartbeat) -> Result<(), R
 }
 
 /// Records what the member wants, and a new epoch where that, or the topics, ask for another assignment.
-fn update_group(draft: &mut Draft, id: &str, (before, wanted): (&Subscription, Subscription), around: &Around<'_>) {
+pub(super) fn update_group(
+    draft: &mut Draft,
+    id: &str,
+    (before, wanted): (&Subscription, Subscription),
+    around: &Around<'_>,
+) {
     let is_known = draft.members.contains_key(id);
     let has_changed = !is_known || before.topics != wanted.topics || before.regex != wanted.regex;
     if !is_known || *before != wanted {
@@ -285,6 +290,13 @@ pub(super) fn bump(draft: &mut Draft, new_hash: Option<i64>) {
     draft.put(ConsumerRecord::Epoch(Some(epoch)));
 }
 
+/// Brings the target to the group's epoch, if it is behind and the last assignment is long enough ago.
+pub(super) fn assign_if_due(draft: &mut Draft, around: &Around<'_>) {
+    if draft.epoch > draft.target_epoch && is_assignment_due(draft, around) {
+        target::assign(draft, around.settings.assignor, around.topics, around.now);
+    }
+}
+
 /// The first assignment is always due.
 fn is_assignment_due(state: &State, around: &Around<'_>) -> bool {
     let interval_ms = i64::try_from(around.settings.assignment_interval.as_millis()).unwrap_or(i64::MAX);
@@ -293,24 +305,32 @@ fn is_assignment_due(state: &State, around: &Around<'_>) -> bool {
     state.assigned_at_ms == 0 || elapsed_ms < 0 || elapsed_ms >= interval_ms
 }
 
-fn can_reconcile(state: &State, member: &Member, request: &Heartbeat) -> bool {
+/// `owned`: what the member says that it has.
+pub(super) fn can_reconcile(state: &State, member: &Member, owned: Option<&Partitions>) -> bool {
     let towards = Towards {
         epoch: state.target_epoch,
         target: &Partitions::new(),
-        owned: request.owned.as_ref(),
+        owned,
         is_owned: &|_, _| true,
     };
     reconcile(&member.current, &towards).is_some()
 }
 
+/// Brings a member that says that it has `owned` towards its target.
+pub(super) fn reconcile_member(draft: &mut Draft, id: &str, owned: Option<&Partitions>) {
+    if let Some(next) = next_assignment(draft, id, owned) {
+        draft.put(ConsumerRecord::Current(id.to_owned(), Some(next)));
+    }
+}
+
 /// What the member has from now on, where that isn't what it has.
-fn next_assignment(state: &State, id: &str, request: &Heartbeat) -> Option<CurrentAssignment> {
+fn next_assignment(state: &State, id: &str, owned: Option<&Partitions>) -> Option<CurrentAssignment> {
     let member = state.members.get(id)?;
     let target = state.target_of(id);
     let towards = Towards {
         epoch: state.target_epoch,
         target: &target,
-        owned: request.owned.as_ref(),
+        owned,
         is_owned: &|topic, partition| state.is_owned(topic, partition),
     };
     let next = reconcile(&member.current, &towards)?;

@@ -1,7 +1,9 @@
 //! How members of a group whose coordinator assigns leave it, are put out of it, and come back under another id.
 //!
-//! Owns: the records of it. What a member had is free at once, and the group has a new epoch.
+//! Owns: the records of it. What a member had is free at once, and the group has a new epoch; or it is a classic group again,
+//! where only members of that protocol are left.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tailwater_kafka::ErrorCode;
@@ -9,7 +11,7 @@ use tailwater_kafka::ErrorCode;
 use super::heartbeat::{Around, Heartbeat, HeartbeatReply, Refusal, bump};
 use super::record::{ConsumerRecord, CurrentAssignment};
 use super::state::{Assigned, Draft, JOINING, LEAVING_FOR_A_WHILE};
-use super::topics;
+use super::{classic, topics};
 
 /// Lets a member go; a static one for a while, if it says so: then it keeps what it has until its session ends.
 ///
@@ -35,7 +37,7 @@ pub fn leave(draft: &mut Draft, request: &Heartbeat, around: &Around<'_>) -> Res
         };
         draft.put(ConsumerRecord::Current(id.clone(), Some(current)));
     } else {
-        remove(draft, id, around);
+        remove(draft, &BTreeSet::from([id.clone()]), around);
     }
     Ok(HeartbeatReply {
         error: ErrorCode::None,
@@ -60,9 +62,13 @@ pub(super) fn check_instance(id: &str, holder: Option<Option<&String>>) -> Resul
     }
 }
 
-/// Takes a member out.
-pub fn remove(draft: &mut Draft, id: &str, around: &Around<'_>) {
-    forget(draft, id);
+/// Takes members out. A group that goes on as a classic one keeps its epoch: its members know that for their generation.
+pub fn remove(draft: &mut Draft, ids: &BTreeSet<String>, around: &Around<'_>) {
+    let becomes_classic = classic::only_classic_remain(draft, ids, around);
+    ids.iter().for_each(|id| forget(draft, id));
+    if becomes_classic {
+        return draft.dissolve(true);
+    }
     let new_hash = topics::refresh(draft, around.topics, around.now);
     bump(draft, new_hash);
 }

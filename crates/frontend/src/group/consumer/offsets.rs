@@ -50,7 +50,7 @@ impl State {
         };
         match claim.epoch.cmp(&current.epoch) {
             std::cmp::Ordering::Equal => Ok(()),
-            std::cmp::Ordering::Less if claim.epoch > 0 && !is_classic && partitions.all(has_had) => Ok(()),
+            std::cmp::Ordering::Less if claim.epoch > 0 && partitions.all(has_had) => Ok(()),
             _ => Err(stale),
         }
     }

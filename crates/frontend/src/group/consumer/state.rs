@@ -229,6 +229,16 @@ impl State {
 pub struct Draft {
     state: Arc<State>,
     pub records: Vec<ConsumerRecord>,
+    /// Nothing is decided on it any more.
+    pub dissolved: Option<Dissolved>,
+}
+
+/// A group that only members of the classic protocol are left in, to go on as theirs.
+#[derive(Clone, Debug)]
+pub struct Dissolved {
+    pub state: Arc<State>,
+    /// Whether they are asked to join again.
+    pub rebalances: bool,
 }
 
 impl Draft {
@@ -236,12 +246,24 @@ impl Draft {
         Self {
             state,
             records: Vec::new(),
+            dissolved: None,
         }
     }
 
     pub fn put(&mut self, record: ConsumerRecord) {
         Arc::make_mut(&mut self.state).apply(&record);
         self.records.push(record);
+    }
+
+    /// Ends the group as one whose coordinator assigns.
+    pub fn dissolve(&mut self, rebalances: bool) {
+        self.dissolved = Some(Dissolved {
+            state: self.state.clone(),
+            rebalances,
+        });
+        for record in self.state.tombstones() {
+            self.put(record);
+        }
     }
 
     /// Nothing that is recorded.

@@ -29,6 +29,8 @@ pub trait Topics {
     fn version(&self) -> i64;
     fn find(&self, name: &str) -> Option<TopicShape>;
     fn names(&self) -> Vec<&str>;
+    /// `None`: there is no such topic any more.
+    fn name_of(&self, id: TopicId) -> Option<&str>;
 
     /// What holds for a group: what is set of it, and otherwise what holds for all.
     fn settings_of(&self, _group: &str, of_all: Settings) -> Settings {

@@ -9,6 +9,7 @@ use tailwater_kafka::{ErrorCode, Uuid};
 use tailwater_runtime::clock::Instant;
 use tailwater_types::TopicId;
 
+use crate::config::MigrationPolicy;
 use crate::coordinator::{Form, Machine as _};
 use crate::group::assignor::Assignor;
 use crate::group::consumer::heartbeat::Settings;
@@ -63,6 +64,10 @@ impl Topics for One {
     fn names(&self) -> Vec<&str> {
         Vec::new()
     }
+
+    fn name_of(&self, id: TopicId) -> Option<&str> {
+        self.0.filter(|known| *known == id).map(|_| "t")
+    }
 }
 
 pub fn limits() -> Limits {
@@ -77,6 +82,8 @@ pub fn limits() -> Limits {
             assignment_interval: Duration::ZERO,
             max_size: 4,
             assignor: Assignor::Uniform,
+            migration: MigrationPolicy::Bidirectional,
+            classic_max_size: 4,
         },
     }
 }

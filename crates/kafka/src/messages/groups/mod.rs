@@ -12,6 +12,7 @@ mod membership;
 mod offset_commit;
 mod offset_fetch;
 mod records;
+mod subscription;
 
 pub use assignment::*;
 pub use consumer::*;
@@ -24,3 +25,4 @@ pub use membership::*;
 pub use offset_commit::*;
 pub use offset_fetch::*;
 pub use records::*;
+pub use subscription::*;

@@ -7,6 +7,7 @@ use tailwater_kafka::{ErrorCode, Uuid};
 use tailwater_runtime::clock::Instant;
 use tailwater_types::TopicId;
 
+use crate::config::MigrationPolicy;
 use crate::coordinator::{Now, Waiter};
 use crate::group::assignor::Assignor;
 use crate::group::consumer::group::{ConsumerGroup, Outcome, Writing};
@@ -14,6 +15,7 @@ use crate::group::consumer::heartbeat::{Around, Heartbeat, HeartbeatReply, Setti
 use crate::group::consumer::record::{self, ConsumerRecord};
 use crate::group::consumer::state::Partitions;
 use crate::group::consumer::topics::{TopicShape, Topics};
+use crate::group::effects::{Reply, Request};
 
 pub const SESSION: Duration = Duration::from_secs(45);
 
@@ -35,6 +37,11 @@ impl Topics for Cluster {
     fn names(&self) -> Vec<&str> {
         self.topics.keys().map(String::as_str).collect()
     }
+
+    fn name_of(&self, id: TopicId) -> Option<&str> {
+        let mut topics = self.topics.iter();
+        topics.find(|(_, shape)| shape.id == id).map(|(name, _)| name.as_str())
+    }
 }
 
 pub fn id_of(name: &str) -> TopicId {
@@ -49,7 +56,7 @@ pub struct Harness {
     pub settings: Settings,
     pub now: Now,
     next_waiter: u64,
-    replies: BTreeMap<Waiter, HeartbeatReply>,
+    replies: BTreeMap<Waiter, Reply>,
     pub in_flight: Option<Writing>,
     pub log: Vec<ConsumerRecord>,
     pub commits_at_once: bool,
@@ -66,6 +73,8 @@ impl Harness {
                 assignment_interval: Duration::ZERO,
                 max_size: 4,
                 assignor: Assignor::Uniform,
+                migration: MigrationPolicy::Bidirectional,
+                classic_max_size: 4,
             },
             now: Now {
                 at: Instant::now(),
@@ -149,7 +158,7 @@ impl Harness {
 
     /// The outcome of the write on its way.
     pub fn commit(&mut self, result: Result<(), ErrorCode>) {
-        let Some(Writing { records, answers }) = self.in_flight.take() else {
+        let Some(Writing { records, answers, .. }) = self.in_flight.take() else {
             return;
         };
         match result {
@@ -160,7 +169,7 @@ impl Harness {
             Err(error) => {
                 let refused = answers
                     .into_iter()
-                    .map(|(waiter, _)| (waiter, HeartbeatReply::refused((error, None))));
+                    .map(|(waiter, reply)| (waiter, reply.into_refusal(error)));
                 self.replies.extend(refused);
             }
         }
@@ -168,14 +177,31 @@ impl Harness {
     }
 
     pub fn ask(&mut self, request: Heartbeat) -> Waiter {
+        self.ask_any(Request::ConsumerHeartbeat(Box::new(request)))
+    }
+
+    pub fn ask_any(&mut self, request: Request) -> Waiter {
         let waiter = Waiter(self.next_waiter);
         self.next_waiter += 1;
-        self.step(|group, around| group.heartbeat(request, waiter, around));
+        self.step(|group, around| group.ask(request, waiter, around));
         waiter
     }
 
     pub fn reply(&mut self, waiter: Waiter) -> Option<HeartbeatReply> {
+        match self.reply_of_any(waiter)? {
+            Reply::ConsumerHeartbeat(reply) => Some(*reply),
+            other => panic!("not a ConsumerGroupHeartbeat reply: {other:?}"),
+        }
+    }
+
+    pub fn reply_of_any(&mut self, waiter: Waiter) -> Option<Reply> {
         self.replies.remove(&waiter)
+    }
+
+    /// What is asked and answered at once.
+    pub fn call(&mut self, request: Request) -> Reply {
+        let waiter = self.ask_any(request);
+        self.reply_of_any(waiter).expect("answered at once")
     }
 
     pub fn heartbeat(&mut self, request: Heartbeat) -> HeartbeatReply {
