@@ -62,14 +62,14 @@ pub fn join(draft: &mut Draft, request: &Join, around: &Around<'_>) -> JoinReply
         // Where somebody hasn't what it shall have a rebalance follows at once. With Kafka one follows only where the target is
         // outdated: who waits for what another member gives back then waits until the next.
         if draft.target_epoch == draft.epoch {
-            reconcile_member(draft, id, Some(&owned));
+            reconcile_member(draft, id, Some(&owned), around.topics);
         }
         let reply = joined(draft, id, request);
         draft.dissolve(draft.name() != "Stable");
         return reply;
     }
     assign_if_due(draft, around);
-    reconcile_member(draft, id, Some(&owned));
+    reconcile_member(draft, id, Some(&owned), around.topics);
     joined(draft, id, request)
 }
 

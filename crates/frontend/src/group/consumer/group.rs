@@ -19,12 +19,14 @@ use super::{classic, leave};
 use crate::coordinator::{Now, Waiter};
 use crate::group::effects::{Join, JoinReply, LeaveReply, MemberRef, Reply, Request, Sync, SyncReply};
 
-/// After so many records a write leaves, and what else waits is decided when it is stored.
+/// After so many records, or bytes of them, a write leaves, and what else waits is decided when it is stored.
 const RECORDS_OF_A_WRITE: usize = 400;
+const BYTES_OF_A_WRITE: usize = 256 << 10;
 /// Members that are put out with one write.
 const PUT_OUT_AT_ONCE: usize = 100;
-/// When it is tried again to put a member out.
-const PUT_OUT_AGAIN: Duration = Duration::from_secs(1);
+/// When it is tried again to put a member out. Later than a write that finds no room is given up (5 s): a log that stands still
+/// isn't asked without a pause.
+const PUT_OUT_AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub struct ConsumerGroup {
@@ -106,9 +108,14 @@ impl ConsumerGroup {
         self.decide(around)
     }
 
-    /// Puts out whose time is up.
+    /// Puts out whose time is up. Only here: whatever has come is taken before, so a member whose heartbeat had to wait with all
+    /// others, while the log stood still, stays.
     pub fn tick(&mut self, around: &Around<'_>) -> Outcome {
-        self.decide(around)
+        let mut draft = Draft::new(self.state.clone());
+        if self.next.is_none() {
+            self.put_out(&mut draft, around);
+        }
+        self.decide_on(draft, around)
     }
 
     /// When to tick; `None`: not before the write on its way is committed.
@@ -127,15 +134,18 @@ impl ConsumerGroup {
     }
 
     fn decide(&mut self, around: &Around<'_>) -> Outcome {
+        self.decide_on(Draft::new(self.state.clone()), around)
+    }
+
+    fn decide_on(&mut self, mut draft: Draft, around: &Around<'_>) -> Outcome {
         let mut outcome = Outcome::default();
         if self.next.is_some() {
             return outcome;
         }
-        let mut draft = Draft::new(self.state.clone());
-        self.put_out(&mut draft, around);
         let mut answers = Vec::new();
         while draft.dissolved.is_none()
             && draft.records.len() < RECORDS_OF_A_WRITE
+            && draft.bytes < BYTES_OF_A_WRITE
             && let Some((request, waiter)) = self.waiting.pop_front()
         {
             if draft.members.is_empty() && matches!(request, Request::Join(_)) {
@@ -187,11 +197,19 @@ impl ConsumerGroup {
     }
 
     fn answer_heartbeat(&mut self, draft: &mut Draft, request: &Heartbeat, around: &Around<'_>) -> HeartbeatReply {
+        let before = draft
+            .members
+            .get(&request.member_id)
+            .map(|member| member.current.clone());
         match heartbeat(draft, request, around) {
             Ok(reply) => {
                 if let Some(id) = reply.member_id.as_ref().filter(|_| request.member_epoch >= JOINING) {
                     let of_group = around.settings.session_timeout;
                     self.timers.begin_session(id, draft, around.now, of_group);
+                    if draft.members.get(id).map(|member| &member.current) != before.as_ref() {
+                        // What it is to give back now has a time of its own.
+                        self.timers.revoked(id);
+                    }
                     self.timers.watch_revocation(id, draft, around.now);
                 }
                 reply

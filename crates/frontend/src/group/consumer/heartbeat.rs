@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_kafka::ErrorCode;
+use tailwater_types::TopicId;
 
 use super::leave;
 use super::reconcile::{Towards, reconcile};
@@ -200,7 +201,7 @@ pub fn heartbeat(draft: &mut Draft, request: &Heartbeat, around: &Around<'_>) ->
     let had = draft.members.get(id).map(|member| member.current.assigned.clone());
     update_group(draft, id, (&before, wanted), around);
     assign_if_due(draft, around);
-    reconcile_member(draft, id, request.owned.as_ref());
+    reconcile_member(draft, id, request.owned.as_ref(), around.topics);
     Ok(answer(draft, id, request, had, around))
 }
 
@@ -310,6 +311,7 @@ pub(super) fn can_reconcile(state: &State, member: &Member, owned: Option<&Parti
     let towards = Towards {
         epoch: state.target_epoch,
         target: &Partitions::new(),
+        wants: None,
         owned,
         is_owned: &|_, _| true,
     };
@@ -317,19 +319,37 @@ pub(super) fn can_reconcile(state: &State, member: &Member, owned: Option<&Parti
 }
 
 /// Brings a member that says that it has `owned` towards its target.
-pub(super) fn reconcile_member(draft: &mut Draft, id: &str, owned: Option<&Partitions>) {
-    if let Some(next) = next_assignment(draft, id, owned) {
+pub(super) fn reconcile_member(draft: &mut Draft, id: &str, owned: Option<&Partitions>, topics: &dyn Topics) {
+    if let Some(next) = next_assignment(draft, id, owned, topics) {
         draft.put(ConsumerRecord::Current(id.to_owned(), Some(next)));
     }
 }
 
 /// What the member has from now on, where that isn't what it has.
-fn next_assignment(state: &State, id: &str, owned: Option<&Partitions>) -> Option<CurrentAssignment> {
+fn next_assignment(
+    state: &State,
+    id: &str,
+    owned: Option<&Partitions>,
+    topics: &dyn Topics,
+) -> Option<CurrentAssignment> {
     let member = state.members.get(id)?;
-    let target = state.target_of(id);
+    // A target that is out of date may have what the member doesn't want any more: nothing of that is given out until the next
+    // one is made.
+    let wants: Option<BTreeSet<TopicId>> = (state.epoch > state.target_epoch).then(|| {
+        let names = topics::names_of(state, &member.subscription);
+        names
+            .filter_map(|name| topics.find(name))
+            .map(|topic| topic.id)
+            .collect()
+    });
+    let mut target = state.target_of(id);
+    if let Some(wants) = &wants {
+        Arc::make_mut(&mut target).retain(|topic, _| wants.contains(topic));
+    }
     let towards = Towards {
         epoch: state.target_epoch,
         target: &target,
+        wants: wants.as_ref(),
         owned,
         is_owned: &|topic, partition| state.is_owned(topic, partition),
     };

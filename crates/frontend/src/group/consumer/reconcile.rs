@@ -3,6 +3,8 @@
 //! Owns: in which order: it gives back first, then takes what nobody has, and waits for the rest. Its epoch becomes the
 //! target's as soon as it has nothing to give back.
 
+use std::collections::BTreeSet;
+
 use tailwater_types::TopicId;
 
 use super::record::CurrentAssignment;
@@ -12,6 +14,8 @@ use super::state::{Assigned, Partitions, Progress};
 pub struct Towards<'a> {
     pub epoch: i32,
     pub target: &'a Partitions,
+    /// The topics that it wants, where the target may not know yet: what it has of others goes at once (KAFKA-19431).
+    pub wants: Option<&'a BTreeSet<TopicId>>,
     /// What it says that it has; `None`: it doesn't say.
     pub owned: Option<&'a Partitions>,
     /// Whether somebody has a partition, this member included.
@@ -21,11 +25,10 @@ pub struct Towards<'a> {
 /// What the member has after the step. `None`: only a newer coordinator knows, so it has to begin anew.
 pub fn reconcile(current: &CurrentAssignment, towards: &Towards<'_>) -> Option<CurrentAssignment> {
     match current.progress {
-        Progress::Stable if current.epoch == towards.epoch => Some(current.clone()),
+        Progress::Stable if current.epoch == towards.epoch => Some(without_unwanted(current, towards)),
         Progress::Stable | Progress::Unreleased => Some(step(current, current.epoch, towards)),
-        Progress::Unrevoked if still_has(&current.revoking, towards.owned) => Some(current.clone()),
-        // What it was told to give back it has given back, so it is past its epoch.
-        Progress::Unrevoked => Some(step(current, current.epoch + 1, towards)),
+        Progress::Unrevoked if still_has(&current.revoking, towards.owned) => Some(without_unwanted(current, towards)),
+        Progress::Unrevoked => Some(step(current, current.epoch, towards)),
         Progress::Unknown
             if towards
                 .owned
@@ -35,6 +38,23 @@ pub fn reconcile(current: &CurrentAssignment, towards: &Towards<'_>) -> Option<C
         }
         Progress::Unknown => None,
     }
+}
+
+/// What is left when it gives back whatever it doesn't want any more.
+fn without_unwanted(current: &CurrentAssignment, towards: &Towards<'_>) -> CurrentAssignment {
+    let is_unwanted = |topic: &TopicId| towards.wants.is_some_and(|wants| !wants.contains(topic));
+    let mut next = current.clone();
+    let unwanted: Assigned = next.assigned.extract_if(.., |topic, _| is_unwanted(topic)).collect();
+    if unwanted.is_empty() {
+        return next;
+    }
+    if current.progress == Progress::Unrevoked || still_has(&unwanted, towards.owned) {
+        next.progress = Progress::Unrevoked;
+        for (topic, partitions) in unwanted {
+            next.revoking.entry(topic).or_default().extend(partitions);
+        }
+    }
+    next
 }
 
 fn still_has(revoking: &Assigned, owned: Option<&Partitions>) -> bool {
@@ -174,8 +194,8 @@ mod tests {
                 &[2],
                 at(9, Unreleased, &[(0, 3)], &[]),
             ),
-            // Meanwhile there is more to give back: it is one epoch further.
-            (revoking, &[2], Some(&[0]), &[], at(6, Unrevoked, &[], &[(0, 3)])),
+            // Meanwhile there is more to give back.
+            (revoking, &[2], Some(&[0]), &[], at(5, Unrevoked, &[], &[(0, 3)])),
             // What it has given back it shall have again.
             (
                 at(5, Unrevoked, &[(0, 3)], &[(1, 4)]),
@@ -198,6 +218,7 @@ mod tests {
             let towards = Towards {
                 epoch: 9,
                 target: &target,
+                wants: None,
                 owned: owned.as_ref(),
                 is_owned: &|_, partition| of_others.contains(&partition),
             };
@@ -210,6 +231,31 @@ mod tests {
         }
     }
 
+    /// What a member doesn't want any more it gives back at once, in its epoch, whatever its target says still.
+    #[test]
+    fn what_is_unwanted_goes_at_once() {
+        use Progress::{Stable, Unrevoked};
+        let (target, nothing) = (partitions(&[0, 1]), BTreeSet::new());
+        let step = |current: &CurrentAssignment, owned: Option<&Partitions>| {
+            let towards = Towards {
+                epoch: 9,
+                target: &target,
+                wants: Some(&nothing),
+                owned,
+                is_owned: &|_, _| false,
+            };
+            reconcile(current, &towards).unwrap()
+        };
+        let has = at(9, Stable, &[(0, 3), (1, 4)], &[]);
+        assert_eq!(step(&has, None), at(9, Unrevoked, &[], &[(0, 3), (1, 4)]));
+        assert_eq!(step(&has, Some(&partitions(&[]))), at(9, Stable, &[], &[]));
+        let giving = at(5, Unrevoked, &[(0, 3)], &[(1, 4)]);
+        assert_eq!(
+            step(&giving, Some(&partitions(&[0, 1]))),
+            at(5, Unrevoked, &[], &[(0, 3), (1, 4)])
+        );
+    }
+
     /// A state of a newer coordinator is left only by a member that has nothing.
     #[test]
     fn a_member_in_an_unknown_state_begins_anew() {
@@ -218,6 +264,7 @@ mod tests {
         let towards = |owned| Towards {
             epoch: 9,
             target: &target,
+            wants: None,
             owned,
             is_owned: &|_, _| false,
         };

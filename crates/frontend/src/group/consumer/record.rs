@@ -32,6 +32,30 @@ pub enum ConsumerRecord {
     Regex(String, Option<ResolvedRegex>),
 }
 
+impl ConsumerRecord {
+    /// How large its value is, not to the byte.
+    pub fn about_bytes(&self) -> usize {
+        const SMALL: usize = 64;
+        // A topic's id, and four bytes for each of its partitions; twice as much with epochs.
+        let partitions =
+            |partitions: &Partitions| -> usize { partitions.values().map(|each| 20 + 4 * each.len()).sum() };
+        let assigned = |assigned: &Assigned| -> usize { assigned.values().map(|each| 20 + 8 * each.len()).sum() };
+        let names = |names: &BTreeSet<String>| -> usize { names.iter().map(|name| 2 + name.len()).sum() };
+        SMALL
+            + match self {
+                Self::Member(_, Some(subscription)) => {
+                    let classic = subscription.classic.iter().flat_map(|classic| &classic.protocols);
+                    let metadata: usize = classic.map(|protocol| protocol.metadata.len()).sum();
+                    names(&subscription.topics) + metadata
+                }
+                Self::TargetMember(_, Some(target)) => partitions(target),
+                Self::Current(_, Some(current)) => assigned(&current.assigned) + assigned(&current.revoking),
+                Self::Regex(_, Some(resolved)) => names(&resolved.topics),
+                _ => 0,
+            }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupEpoch {
     pub epoch: i32,

@@ -229,6 +229,8 @@ impl State {
 pub struct Draft {
     state: Arc<State>,
     pub records: Vec<ConsumerRecord>,
+    /// About as many as the records' values have.
+    pub bytes: usize,
     /// Nothing is decided on it any more.
     pub dissolved: Option<Dissolved>,
 }
@@ -246,12 +248,14 @@ impl Draft {
         Self {
             state,
             records: Vec::new(),
+            bytes: 0,
             dissolved: None,
         }
     }
 
     pub fn put(&mut self, record: ConsumerRecord) {
         Arc::make_mut(&mut self.state).apply(&record);
+        self.bytes += record.about_bytes();
         self.records.push(record);
     }
 

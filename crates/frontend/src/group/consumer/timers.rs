@@ -10,7 +10,7 @@ use std::time::Duration;
 use tailwater_runtime::clock::Instant;
 
 use super::record::{ClassicMember, Subscription};
-use super::state::{Progress, State};
+use super::state::{Member, Progress, State};
 use crate::coordinator::Now;
 
 /// Deadlines by member id.
@@ -60,6 +60,11 @@ impl Timers {
                 self.revoke_by.remove(id);
             }
         }
+    }
+
+    /// A member has given back what it was told to, or has nothing of that any more.
+    pub fn revoked(&mut self, id: &str) {
+        self.revoke_by.remove(id);
     }
 
     /// A member of the classic protocol has been told to join again, and has its rebalance timeout for it from the first time on.
@@ -114,8 +119,12 @@ impl Timers {
 }
 
 fn must_revoke(state: &State, id: &str) -> bool {
-    let member = state.members.get(id);
-    member.is_some_and(|member| member.current.progress == Progress::Unrevoked && member.subscription.classic.is_none())
+    let must_revoke = |member: &Member| {
+        let current = &member.current;
+        // A static one that is away has nothing to give back, whatever it was told.
+        current.progress == Progress::Unrevoked && current.epoch >= 0 && member.subscription.classic.is_none()
+    };
+    state.members.get(id).is_some_and(|member| must_revoke(member))
 }
 
 fn is_classic(state: &State, id: &str) -> bool {

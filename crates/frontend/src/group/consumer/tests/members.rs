@@ -6,6 +6,7 @@ use tailwater_kafka::ErrorCode;
 
 use super::harness::*;
 use crate::group::consumer::heartbeat::Heartbeat;
+use crate::group::consumer::record;
 use crate::group::consumer::state::{LEAVING_FOR_A_WHILE, Partitions};
 
 fn error(h: &mut Harness, request: Heartbeat) -> ErrorCode {
@@ -319,4 +320,127 @@ fn a_compacted_log_says_the_same() {
     let again = h.heartbeat(static_join("pod-0", "d", &["t"]));
     assert_eq!(again.error, ErrorCode::None);
     assert_eq!(again.assignment, Some([(id_of("t"), [0].into())].into()));
+}
+
+/// While the last assignment is too short ago for another, nobody keeps or gets what it doesn't want any more (KAFKA-19431).
+#[test]
+fn what_is_unwanted_does_not_wait_for_the_next_assignment() {
+    let mut h = Harness::new(&[("t", 2), ("u", 2)]);
+    h.settings.assignment_interval = Duration::from_secs(1);
+    let mut client = Client::join(&mut h, "a", &["t"]);
+    assert_eq!(client.load(), 2);
+    let changed = Heartbeat {
+        topics: Some(["u".to_owned()].into()),
+        ..client.request()
+    };
+    client.take(h.heartbeat(changed));
+    assert_eq!(client.load(), 0);
+    client.beat(&mut h);
+    h.pass(Duration::from_secs(1));
+    client.beat(&mut h);
+    assert_eq!(client.has.keys().copied().collect::<Vec<_>>(), [id_of("u")]);
+
+    // A pod that comes back with another subscription.
+    let mut h = Harness::new(&[("t", 2), ("u", 2)]);
+    h.settings.assignment_interval = Duration::from_secs(1);
+    h.heartbeat(static_join("pod-0", "a", &["t"]));
+    h.heartbeat(Heartbeat {
+        member_epoch: LEAVING_FOR_A_WHILE,
+        ..static_join("pod-0", "a", &["t"])
+    });
+    let back = h.heartbeat(static_join("pod-0", "b", &["u"]));
+    assert_eq!(
+        (back.error, back.assignment),
+        (ErrorCode::None, Some(Partitions::new()))
+    );
+}
+
+/// Members whose heartbeats had to wait while the log stood still stay, however long that was; who was silent goes.
+#[test]
+fn a_log_that_stands_still_puts_nobody_out() {
+    let mut h = Harness::new(&[("t", 4)]);
+    h.settings.max_size = 10;
+    let mut clients: Vec<Client> = ["a", "b", "silent"]
+        .iter()
+        .map(|id| Client::join(&mut h, id, &["t"]))
+        .collect();
+    h.settle(&mut clients);
+    h.commits_at_once = false;
+    h.ask(join("c", &["t"]));
+    h.pass(SESSION + Duration::from_secs(5));
+    // The log goes on, and what has waited meanwhile is taken before anybody's time is looked at.
+    h.commit(Ok(()));
+    assert_eq!(h.group.state().members.len(), 4);
+    h.commits_at_once = true;
+    for client in &mut clients[..2] {
+        client.beat(&mut h);
+        assert!(client.errors.is_empty(), "{:?}", client.errors);
+    }
+    h.pass(Duration::ZERO);
+    let left: Vec<_> = h.group.state().members.keys().map(String::as_str).collect();
+    assert_eq!(left, ["a", "b"], "whoever joined and gave up is silent, too");
+}
+
+/// A member that is told to give back something else has its rebalance timeout for that, not the rest of the last one.
+#[test]
+fn each_revocation_has_its_own_time() {
+    let mut h = Harness::new(&[("t", 6)]);
+    let mut first = Client::join(&mut h, "a", &["t"]);
+    let all = first.has.clone();
+    Client::join(&mut h, "b", &["t"]);
+    first.beat(&mut h);
+    assert_eq!(first.load(), 3);
+    let beats = |h: &mut Harness, seconds: u64| {
+        for _ in 0..seconds / 10 {
+            h.pass(Duration::from_secs(10));
+            assert_eq!(error(h, join("b", &["t"])), ErrorCode::None);
+        }
+    };
+    // It is slow, but not too slow.
+    let slow = Client {
+        has: all,
+        ..first.clone()
+    };
+    beats(&mut h, 40);
+    assert_eq!(error(&mut h, slow.request()), ErrorCode::None);
+    let mut third = Client::join(&mut h, "c", &["t"]);
+    let before = first.has.clone();
+    first.beat(&mut h);
+    assert_eq!(first.load(), 2, "there is more to give back");
+    let slow = Client {
+        has: before,
+        ..first.clone()
+    };
+    for _ in 0..5 {
+        beats(&mut h, 10);
+        third.beat(&mut h);
+        assert_eq!(error(&mut h, slow.request()), ErrorCode::None);
+    }
+    beats(&mut h, 10);
+    third.beat(&mut h);
+    beats(&mut h, 10);
+    assert_eq!(error(&mut h, slow.request()), ErrorCode::UnknownMemberId);
+}
+
+/// What many ask at once is stored in writes that a batch has room for.
+#[test]
+fn requests_together_fit_into_a_batch() {
+    let mut h = Harness::new(&[]);
+    h.settings.max_size = 100;
+    h.commits_at_once = false;
+    let topics: Vec<String> = (0..2_000).map(|n| format!("a-topic-with-a-longer-name-{n}")).collect();
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    for n in 0..20 {
+        h.ask(join(&format!("m{n}"), &topics));
+    }
+    let mut writes = 0;
+    while let Some(write) = &h.in_flight {
+        let encoded = write.records.iter().map(|record| record::encode("g", record).unwrap());
+        let bytes: usize = encoded.map(|(_, value)| value.map_or(0, |value| value.len())).sum();
+        assert!(bytes < 512 << 10, "{bytes} bytes");
+        writes += 1;
+        h.commit(Ok(()));
+    }
+    assert!(writes > 2, "{writes}");
+    assert_eq!(h.group.state().members.len(), 20);
 }
