@@ -33,7 +33,7 @@ clients: $(VENV)/.ready
 test: clients
 	cargo test --workspace --locked --no-fail-fast
 
-# The same clients and kills with 100,000 records and 20 rounds of each.
+# The same with 100,000 records a client and many more kills: 20 rounds of the server and of each process of a cluster.
 test-long: clients
 	TAILWATER_TEST_LONG=1 cargo test --workspace --locked --test clients --test kill9 --test cluster --test coordinators --test transactions -- --nocapture
 

@@ -29,7 +29,7 @@ pub struct Config {
     pub delete_delay: Millis,
     /// How long a partition is left alone whose key compaction failed: twice as long each time, up to an hour.
     pub clean_backoff: Millis,
-    /// How long a partition is left alone that was compacted, unless much has come since: a pass costs some requests to the
+    /// How long a partition is left alone that was compacted, unless 64 MiB have come since: a pass costs some requests to the
     /// object storage, however little there is to do.
     pub clean_interval: Millis,
     /// Memory that the metadata store may use as a cache.

@@ -213,9 +213,10 @@ impl Filter {
         if sets_horizon {
             retained.set_delete_horizon(new_horizon_ms);
         }
-        // None of them fails: they were all read a moment ago.
-        let records = raw_records(&body).map_while(Result::ok).zip(&stays);
-        let kept = records.filter_map(|(record, stays)| stays.then_some(record));
+        let records = raw_records(&body).map(|record| record.expect("it was read a moment ago"));
+        let kept = records
+            .zip(&stays)
+            .filter_map(|(record, stays)| stays.then_some(record));
         let encoded = self.encode(header, retained.body(kept))?;
         Ok(Some(retained.build(&encoded).freeze()))
     }

@@ -163,7 +163,7 @@ impl Driver {
         self.commit().await;
         if sweeps {
             self.timers.prune(&self.state);
-            self.published.observe(self.timers.failed_cleanings().count());
+            self.published.observe(self.timers.failed_cleanings());
         }
     }
 

@@ -120,7 +120,7 @@ pub fn cleaned_to(state: &State, stream: StreamId) -> Offset {
         .map_or(Offset::ZERO, |last| last.range.end)
 }
 
-/// Leases the cleaning of the dirtiest stream that is due and that nobody cleans.
+/// Leases the cleaning of the dirtiest stream that is due and that nobody cleans. One whose holder is gone has failed.
 pub fn lease(tx: &mut Tx<'_>, caller: Caller, wall_ms: i64) -> Option<LeaseRef> {
     let is_recent = |at| tx.now.saturating_duration_since(at) < LOOK;
     if tx.timers.nothing_to_clean().is_some_and(is_recent) {

@@ -157,15 +157,14 @@ impl Timers {
         self.delete_at.get(&object).copied()
     }
 
-    /// From when on a stream may be cleaned; `None`: at once.
+    /// When a stream may be cleaned again; `None`: it wasn't since this controller was activated, and may be at once.
     pub fn next_cleaning(&self, stream: StreamId) -> Option<NextCleaning> {
         self.cleanings.get(&stream).copied()
     }
 
-    /// Streams whose last cleaning failed.
-    pub fn failed_cleanings(&self) -> impl Iterator<Item = StreamId> {
-        let failed = self.cleanings.iter().filter(|(_, next)| next.failures > 0);
-        failed.map(|(stream, _)| *stream)
+    /// How many streams' last cleaning failed.
+    pub fn failed_cleanings(&self) -> usize {
+        self.cleanings.values().filter(|next| next.failures > 0).count()
     }
 
     /// When it was found last that nothing is to be cleaned.

@@ -30,8 +30,9 @@ pub struct Limits {
     pub object_deadline: Duration,
     /// Between an object's last use and its deletion, and between two deletions of an expired one.
     pub delete_delay: Duration,
-    /// How long a stream is left alone whose cleaning was given back without being done.
+    /// How long a stream is left alone whose cleaning failed for the first time; twice as long each time after.
     pub clean_backoff: Duration,
+    /// How long a stream is left alone that was cleaned.
     pub clean_interval: Duration,
 }
 

@@ -21,8 +21,10 @@ const GROUPS: usize = 1_000;
 const MEMBERS_EACH: usize = 3;
 /// Threads of the load; each drives its share of the groups, one member at a time.
 const DRIVERS: usize = 10;
-/// Heartbeats of each member that warm everything up, and that count.
-const ROUNDS: [u32; 2] = [1, 4];
+/// How long everybody beats before it counts: a JVM compiles meanwhile.
+const WARM_UP: Duration = Duration::from_secs(30);
+/// And how long it counts.
+const COUNTED: Duration = Duration::from_secs(20);
 
 const LARGE: usize = 300;
 const LARGE_PARTITIONS: i32 = 3_000;
@@ -106,13 +108,11 @@ fn beat(subject: &Subject, protocol: GroupProtocol, shared: &SharedTopic) -> Res
         let gap = pace(protocol) / u32::try_from(members.len())?;
         let begun = Instant::now();
         let mut next = begun;
-        for round in ROUNDS {
-            for _ in 0..round {
-                for member in &mut members {
-                    sleep(next.saturating_duration_since(Instant::now()));
-                    member.beat()?;
-                    next += gap;
-                }
+        while begun.elapsed() < WARM_UP + COUNTED {
+            for member in &mut members {
+                sleep(next.saturating_duration_since(Instant::now()));
+                member.beat()?;
+                next += gap;
             }
         }
         ensure!(
@@ -125,9 +125,9 @@ fn beat(subject: &Subject, protocol: GroupProtocol, shared: &SharedTopic) -> Res
         let drive = &drive;
         let drivers: Vec<_> = (0..DRIVERS).map(|driver| scope.spawn(move || drive(driver))).collect();
         begin.wait();
-        sleep(pace(protocol) * ROUNDS[0]);
+        sleep(WARM_UP);
         let (begun, before) = (Instant::now(), subject.cpu_seconds()?);
-        sleep(pace(protocol) * ROUNDS[1]);
+        sleep(COUNTED);
         let percent = 100.0 * (subject.cpu_seconds()? - before) / begun.elapsed().as_secs_f64();
         for driver in drivers {
             join(driver)?;

@@ -70,7 +70,7 @@ struct Arguments {
     /// Acknowledged records, one at a time.
     #[arg(long, default_value_t = 3_000)]
     rounds: usize,
-    /// Only these, as in `standalone,apart,kafka,nisshi,failover,groups`; all by default.
+    /// Only these, as in `standalone,producers,apart,kafka,nisshi,failover,groups`; all by default.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where to write the figures as JSON.

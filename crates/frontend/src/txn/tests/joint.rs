@@ -1,8 +1,8 @@
 //! Coordinator, partitions, producers and the network between them, all in one: what a transaction promises to who reads.
 //!
-//! Everything in it is what the server runs, but for what carries it: `Shard` decides, `PartitionState` and `Verifications`
-//! stand for each leader, `record` for the coordinator's log. A run is its seed. Owns: how many are run, what they must have
-//! met. `world` is time and the network, `judge` what must hold.
+//! `Shard` decides, `PartitionState` and `Verifications` stand for each leader, `record` for the coordinator's log, as in the
+//! server; the network is one that nothing guards, neither the order of calls (`txn/calls`) nor leases. A run is its seed. Owns:
+//! how many are run, what they must have met. `world` is time and the network, `judge` what must hold.
 
 mod coordinator;
 mod judge;
@@ -35,8 +35,9 @@ fn run(seed: u64, options: Options) -> Result<Report, String> {
     judge::judge(&world)
 }
 
-/// Whatever the network, failing leaders and coordinators, timeouts and zombies do: a transaction is read whole or not at all,
-/// as it was acknowledged; nothing of an older epoch is in a later one; and everything is decided in the end.
+/// Whatever the network, failing leaders and coordinators, timeouts and zombies do, but for late markers of version 1 and for
+/// coordinators that were deposed and don't know it (see [`Options`]): a transaction is read whole or not at all, as it was
+/// acknowledged; nothing of an older epoch is in a later one; and everything is decided in the end.
 #[test]
 fn a_transaction_is_all_or_nothing_whatever_happens_between() {
     let mut sum = Report::default();
@@ -61,8 +62,9 @@ fn the_same_seed_is_the_same_run() {
     }
 }
 
-/// A known weakness, which Apache Kafka shares: a marker of version 1 that comes a second time, late, ends the transaction that
-/// its producer has begun meanwhile under the same epoch. (Which shows that the model can fail, too.)
+/// What the order of calls (`txn/calls`) keeps away in the server, and Apache Kafka lets happen: a marker of version 1 that comes
+/// a second time, late, ends the transaction that its producer has begun meanwhile under the same epoch. (Which shows that the
+/// model can fail, too.)
 #[test]
 fn only_a_late_marker_of_version_1_ends_another_transaction() {
     let with = |first_version| Options {
@@ -71,10 +73,7 @@ fn only_a_late_marker_of_version_1_ends_another_transaction() {
         ..Options::default()
     };
     let broken = (0..150).filter(|seed| run(*seed, with(true)).is_err()).count();
-    assert!(
-        broken > 0,
-        "the known weakness isn't there any more: say so in docs/status.md"
-    );
+    assert!(broken > 0, "the model can't fail: does it draw late markers?");
     for seed in seeds() {
         if let Err(broken) = run(seed, with(false)) {
             panic!("TAILWATER_TEST_SEED={seed}: {broken}");
