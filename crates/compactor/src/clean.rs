@@ -92,6 +92,11 @@ pub(crate) async fn run(cleanings: Arc<Cleanings>, lease: Lease) {
             tracing::debug!(%stream, range = %pass.range, keys = pass.keys, read, written, "stream cleaned");
             ("done", Some(true))
         }
+        // What was committed stays, and nothing is wrong with the stream: the next pass goes on after its rest.
+        Some(Err(error)) if is_interruption(&error) => {
+            tracing::debug!(%stream, %error, "cleaning interrupted");
+            ("interrupted", Some(true))
+        }
         Some(Err(error)) => {
             report(&cleanings, stream, &error);
             let lost = error.is_lease_lost();
@@ -104,6 +109,12 @@ pub(crate) async fn run(cleanings: Arc<Cleanings>, lease: Lease) {
     {
         tracing::debug!(%error, done, "lease of a cleaning was not given back: it runs out");
     }
+}
+
+/// A stop; or the stream isn't what it was, as when records were deleted meanwhile.
+fn is_interruption(error: &Error) -> bool {
+    use tailwater_rpc::Error::{ObjectReplaced, Shutdown};
+    matches!(error, Error::Rpc(Shutdown | ObjectReplaced { .. }))
 }
 
 fn report(cleanings: &Cleanings, stream: tailwater_types::StreamId, error: &Error) {

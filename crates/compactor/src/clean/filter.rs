@@ -259,8 +259,11 @@ fn plain(stream: StreamId, header: &BatchHeader, batch: &Bytes, zstd: &ZstdPool)
     let (mut plain, mut first) = (Vec::new(), reader()?);
     let taken = first.by_ref().take(GROWING_BYTES).read_to_end(&mut plain);
     if taken.map_err(failed_to_read)? as u64 == GROWING_BYTES {
-        let mut bounded = first.take((MAX_DECOMPRESSED_BYTES - plain.len()) as u64 + 1);
-        let rest = std::io::copy(&mut bounded, &mut std::io::sink()).map_err(failed_to_read)?;
+        let rest = {
+            let mut bounded = first.take((MAX_DECOMPRESSED_BYTES - plain.len()) as u64 + 1);
+            // Behind this block its zstd context is free again: there may be no other.
+            std::io::copy(&mut bounded, &mut std::io::sink()).map_err(failed_to_read)?
+        };
         let bytes = plain.len() + usize::try_from(rest).unwrap_or(usize::MAX);
         if bytes > MAX_DECOMPRESSED_BYTES {
             let detail = format!("more than {MAX_DECOMPRESSED_BYTES} bytes of records in one batch");

@@ -188,6 +188,7 @@ impl Driver {
         }
         let now = self.now();
         told::tell_moves(&self.timers, &step.touches);
+        told::tell_cleanings(&self.timers, &step.touches, now);
         for touch in step.touches {
             self.timers.touch(touch, now);
         }

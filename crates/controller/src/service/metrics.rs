@@ -63,7 +63,7 @@ impl Metrics {
             ),
             failing_cleanings: metrics.gauge(
                 "tailwater_controller_cleanings_failing",
-                "Partitions whose key compaction failed, or whose compactor was gone, since it last succeeded.",
+                "Partitions whose key compaction failed, or lost its compactor, more than once since it last succeeded.",
             ),
             watchers: metrics.gauge("tailwater_controller_watchers", "Nodes that follow the metadata."),
             dropped_watchers: metrics.counter(

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use tailwater_format::metadata::{JournalRecord, JournalState, Key, NodeRecord, Record};
+use tailwater_runtime::clock::Instant;
 use tailwater_types::{JournalId, NodeId};
 
 use super::metrics::{node_state_name, tier_name};
@@ -38,6 +39,17 @@ pub(super) fn tell_moves(before: &Timers, touches: &[Touch]) {
     }
     for ((from, to), (partitions, in_vain)) in moves {
         tracing::info!(%from, %to, partitions, in_vain, "a frontend is asked to give partitions to another one");
+    }
+}
+
+/// Logs which streams' cleanings failed. `before`: how they stood until now.
+pub(super) fn tell_cleanings(before: &Timers, touches: &[Touch], now: Instant) {
+    for touch in touches {
+        if let Touch::CleanFailed(stream, at) = touch {
+            let failures = before.next_cleaning(*stream).map_or(0, |next| next.failures) + 1;
+            let wait = at.saturating_duration_since(now);
+            tracing::info!(%stream, failures, ?wait, "key compaction failed or lost its compactor, it waits");
+        }
     }
 }
 

@@ -18,7 +18,7 @@ const RETENTIONS_MS: [i64; 2] = [150_000, 20_000];
 const PRODUCERS: i64 = 4;
 
 fn zstd() -> Arc<ZstdPool> {
-    Arc::new(ZstdPool::new(2, 1, &Metrics::new()))
+    Arc::new(ZstdPool::new(1, 1, &Metrics::new()))
 }
 
 /// What happens to a log.
@@ -527,6 +527,40 @@ fn rule_30_cleaning_stops_at_the_last_stable_offset() {
     });
     let values: Vec<_> = world.left().into_values().map(|left| left.2).collect();
     assert_eq!(values, [Some(5)]);
+}
+
+/// A large batch is decompressed twice, with the one context that a compactor has by default, and cleaned as any other.
+#[test]
+fn a_large_batch_is_cleaned() {
+    let (pool, state) = (zstd(), PartitionState::empty(Offset::ZERO));
+    let value = vec![7u8; 2 * GROWING_BYTES as usize];
+    let mut builder = BatchBuilder::new();
+    builder.push(1, Some(b"k"), Some(b"superseded"), &[]);
+    builder.push(1, Some(b"k"), Some(&value), &[]);
+    let plain = builder.build();
+    let encoding = Encoding::by_default(Compression::Zstd);
+    let encoded = compress(encoding, &plain[HEADER_BYTES..], &pool, usize::MAX).unwrap();
+    let header = BatchHeader {
+        attributes: 4,
+        ..BatchHeader::read(&plain).unwrap()
+    };
+    let batch = tailwater_kafka::batch::assemble(&header, &encoded).freeze();
+    let range = OffsetRange::new(Offset::ZERO, Offset(2));
+    let mut reader = KeyReader::new(STREAM, &state, NewestOffsets::new(1 << 14, 1), pool.clone());
+    assert_eq!(reader.read(&batch, range).unwrap(), None);
+    let times = Times {
+        now_ms: 0,
+        delete_retention_ms: 0,
+    };
+    let mut filter = Filter::new(STREAM, &state, Arc::new(reader.into_keys()), pool.clone(), times);
+    let kept = filter.clean(&batch, range, range.end).unwrap();
+    let header = BatchHeader::read(&kept[0].bytes).unwrap();
+    let body = super::plain(STREAM, &header, &kept[0].bytes, &pool).unwrap();
+    let left: Vec<_> = records(&body).map(Result::unwrap).collect();
+    assert_eq!(
+        (left.len(), left[0].offset_delta, left[0].value),
+        (1, 1, Some(&value[..]))
+    );
 }
 
 /// A batch whose records decompress to more than a frontend takes is an error to who reads its keys and to who cleans it: it is
