@@ -177,7 +177,7 @@ async fn a_pass_that_ends_anywhere_loses_nothing() {
     let cases = [
         ("before the put", Call::Prepare, When::Before, lost.clone(), false),
         ("after the put", Call::Commit, When::Before, lost, false),
-        ("another was faster", Call::Commit, When::Before, replaced, false),
+        ("another was faster", Call::Commit, When::Before, replaced, true),
         ("the answer is lost", Call::Commit, When::After, unknown.clone(), true),
         ("the call is lost", Call::Commit, When::Before, unknown.clone(), true),
         (
