@@ -18,7 +18,7 @@ use super::effects::{
     CommittedOffset, ConsumerDescription, ConsumerMember, DescribeError, FetchOffsets, MemberRef, Record, Reply,
     Request, Step, Then, TopicPartition, Waiter,
 };
-use super::state::Group;
+use super::state::{Group, Phase};
 
 pub(super) fn around<'a>(step: &Step<'a>, group: &str) -> Around<'a> {
     Around {
@@ -159,6 +159,20 @@ impl Group {
         self.consumer
             .as_ref()
             .is_none_or(|consumer| consumer.state().members.is_empty() && !consumer.is_busy())
+    }
+
+    /// That half couldn't be deleted, and is there still; but not beside members of the classic protocol that have come
+    /// meanwhile: then the log is to forget it once more.
+    pub(super) fn keep_consumer(&mut self, consumer: Option<Box<ConsumerGroup>>, step: &mut Step<'_>) {
+        let Some(consumer) = consumer.filter(|_| self.consumer.is_none()) else {
+            return;
+        };
+        if self.phase == Phase::Empty && self.members.is_empty() {
+            self.consumer = Some(consumer);
+        } else {
+            let records = self.consumer_records(consumer.state().tombstones());
+            self.write(records, Vec::new(), Then::Nothing, step);
+        }
     }
 
     /// What makes the log forget the group's other half, and that half.

@@ -146,6 +146,10 @@ impl Group {
         if sync.member.generation != self.generation {
             return Err(ErrorCode::IllegalGeneration);
         }
+        // Who has to join again needn't know which protocol it was; a client would end of hearing that it is another.
+        if matches!(self.phase, Phase::PreparingRebalance { .. }) {
+            return Ok(());
+        }
         let differ = |said: &Option<String>, is: &Option<String>| said.is_some() && is.is_some() && said != is;
         if differ(&sync.protocol_type, &self.protocol_type) || differ(&sync.protocol_name, &self.protocol_name) {
             return Err(ErrorCode::InconsistentGroupProtocol);

@@ -218,7 +218,7 @@ impl Shard {
                 Err(_),
             ) => {
                 group.is_stored |= was_stored;
-                group.consumer = group.consumer.take().or(consumer);
+                group.keep_consumer(consumer, &mut step);
             }
             (Then::Upgrade(classic), Err(_)) => group.upgrade_failed(*classic, &mut step),
             (Then::Downgrade { classic, rebalances }, Ok(())) => group.downgraded(*classic, rebalances, &mut step),

@@ -102,6 +102,15 @@ fn admit(state: &State, id: &str, request: &Join, around: &Around<'_>) -> Result
     let subscription = ConsumerSubscription::decode_any(&metadata.unwrap_or_default())
         .map_err(|_unreadable| ErrorCode::InconsistentGroupProtocol)?;
     let known = state.members.get(replaces.map_or(id, String::as_str));
+    // An id that was handed out a moment ago may be unknown, but then it has nothing. Who has something was a member until it was
+    // silent for too long, and is to lose that first: others have it. (Apache Kafka lets it in.)
+    let has_something = subscription
+        .owned_partitions
+        .iter()
+        .any(|owned| !owned.partitions.is_empty());
+    if known.is_none() && !is_new && has_something {
+        return Err(ErrorCode::UnknownMemberId);
+    }
     if let Some(member) = known {
         let owned = to_partitions(&subscription.owned_partitions, around.topics);
         // A state that only a newer coordinator knows: it has to begin anew.

@@ -232,7 +232,10 @@ impl ConsumerGroup {
         let id = &request.member.member_id;
         let reply = classic::sync(draft, request, around.topics);
         match reply.error {
-            ErrorCode::None => self.timers.synced(id),
+            ErrorCode::None => {
+                self.timers.synced(id);
+                self.timers.is_up_to_date(id);
+            }
             ErrorCode::RebalanceInProgress => self.timers.await_join(id, draft, around.now),
             _ => {}
         }
@@ -241,26 +244,31 @@ impl ConsumerGroup {
 
     fn answer_classic_heartbeat(&mut self, draft: &mut Draft, who: &MemberRef, around: &Around<'_>) -> ErrorCode {
         let error = classic::heartbeat(draft, who, around);
-        if error == ErrorCode::RebalanceInProgress {
-            self.timers.await_join(&who.member_id, draft, around.now);
+        match error {
+            // What it was told before, if it has heard that, is over.
+            ErrorCode::None => self.timers.is_up_to_date(&who.member_id),
+            ErrorCode::RebalanceInProgress => self.timers.await_join(&who.member_id, draft, around.now),
+            _ => {}
         }
         error
     }
 
     fn put_out(&mut self, draft: &mut Draft, around: &Around<'_>) {
-        let now = around.now;
-        for id in self.timers.due(draft, now).into_iter().take(PUT_OUT_AT_ONCE) {
-            if draft.dissolved.is_some() {
-                return;
-            }
-            if !draft.members.contains_key(&id) {
-                self.timers.postpone(&id, None);
-                continue;
-            }
-            tracing::info!(member = %id, "member is put out of its group: its time is up");
-            leave::remove(draft, &BTreeSet::from([id.clone()]), around);
+        let (members, gone): (BTreeSet<String>, BTreeSet<String>) = {
+            let due = self.timers.due(draft, around.now).into_iter();
+            due.partition(|id| draft.members.contains_key(id))
+        };
+        gone.iter().for_each(|id| self.timers.postpone(id, None));
+        let members: BTreeSet<String> = members.into_iter().take(PUT_OUT_AT_ONCE).collect();
+        if members.is_empty() {
+            return;
+        }
+        tracing::info!(?members, "members are put out of their group: their time is up");
+        // All at once: a group that goes on as a classic one has the epoch that its other members know.
+        leave::remove(draft, &members, around);
+        for id in &members {
             // If that can't be stored.
-            self.timers.postpone(&id, Some(now.at + PUT_OUT_AGAIN));
+            self.timers.postpone(id, Some(around.now.at + PUT_OUT_AGAIN));
         }
     }
 }

@@ -75,6 +75,11 @@ impl Timers {
         }
     }
 
+    /// There is no rebalance that it has to join.
+    pub fn is_up_to_date(&mut self, id: &str) {
+        self.join_by.remove(id);
+    }
+
     /// It has joined, and has its rebalance timeout to ask for its assignment.
     pub fn joined(&mut self, id: &str, state: &State, now: Now) {
         self.join_by.remove(id);

@@ -368,3 +368,29 @@ fn a_classic_member_may_join_while_the_last_one_leaves() {
     assert_eq!(h.joined(joining).error, ErrorCode::None);
     assert_eq!(group_type(&mut h), ("classic", "CompletingRebalance"));
 }
+
+/// A group whose coordinator assigned and that couldn't be deleted doesn't come back beside the classic members that have come
+/// meanwhile, nor in the log.
+#[test]
+fn a_deletion_that_fails_leaves_those_alone_who_came_meanwhile() {
+    let mut h = Harness::new();
+    ask_to_join(&mut h, "n");
+    leaves(&mut h, "n");
+    assert_eq!(group_type(&mut h), ("consumer", "Empty"));
+    h.commits_at_once = false;
+    h.ask(Request::Delete);
+    let first = h.ask(Request::Join(consumer_join("", "a")));
+    h.commit_next(Err(ErrorCode::CoordinatorNotAvailable));
+    h.commits_at_once = true;
+    while !h.in_flight.is_empty() {
+        h.commit_next(Ok(()));
+    }
+    h.pass(Duration::from_secs(10));
+    let generation = h.joined(first).generation;
+    let leader = h.ask(sync_of("a", generation, &[("a", part(&[0, 1, 2], None))]));
+    assert_eq!(h.synced(leader).error, ErrorCode::None);
+    assert_eq!(h.heartbeat("a", generation), ErrorCode::None);
+    let mut h = h.restart();
+    assert_eq!(group_type(&mut h), ("classic", "Stable"));
+    assert_eq!(h.heartbeat("a", generation), ErrorCode::None);
+}

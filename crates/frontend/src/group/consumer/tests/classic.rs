@@ -274,6 +274,20 @@ fn a_classic_member_is_lost_when_its_time_is_up() {
     assert!(!is_there(&h), "it was to ask for its assignment");
 }
 
+/// Who was put out and comes back with what it had is no member: that may be with others by now. With nothing it is as new.
+#[test]
+fn a_classic_member_that_was_put_out_loses_what_it_had_first() {
+    let (mut h, mut new, _) = mixed();
+    for _ in 0..20 {
+        h.pass(Duration::from_secs(1));
+        new.beat(&mut h);
+    }
+    assert!(!h.group.state().members.contains_key("old"));
+    let back = joined(&mut h, join_request("old", &[0]));
+    assert_eq!(back.error, ErrorCode::UnknownMemberId);
+    assert_eq!(joined(&mut h, join_request("old", &[])).error, ErrorCode::None);
+}
+
 /// New partitions are assigned also where only classic members are left to hear of it.
 #[test]
 fn classic_members_alone_get_new_partitions() {

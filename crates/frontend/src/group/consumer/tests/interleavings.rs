@@ -101,13 +101,17 @@ impl World {
             return;
         }
         let who = &self.clients[client];
+        // Who gives nothing back has long for it: only sessions end here.
+        let rebalance_timeout_ms = Some(3_600_000);
         let request = match who.epoch {
             0 => Heartbeat {
+                rebalance_timeout_ms,
                 client_host: who.host.clone(),
                 ..join(&who.id, &["t"])
             },
             // After an answer that didn't come clients say, and are told, everything.
             _ if self.unsure.contains(&client) => Heartbeat {
+                rebalance_timeout_ms,
                 member_epoch: who.epoch,
                 client_host: who.host.clone(),
                 owned: Some(who.has.clone()),
