@@ -189,6 +189,7 @@ fn another_text(key: &str, text: &str) -> String {
         "storage.url" => "file:///elsewhere".to_owned(),
         "frontend.server.listener" => "INSIDE".to_owned(),
         "log.filter" => "debug".to_owned(),
+        "frontend.groups.consumer_migration_policy" => "upgrade".to_owned(),
         _ if text
             .rsplit_once(':')
             .is_some_and(|(_, port)| port.parse::<u16>().is_ok()) =>
