@@ -29,6 +29,9 @@ TRANSACTION_MS = 60_000
 REQUEST_S = 60
 # Without any progress.
 LIMIT_S = 120
+# librdkafka was seen to wait for ever, and beyond the time that it was given, in rd_kafka_send_offsets_to_transaction, without
+# sending anything, when the connection to a group's coordinator went away in the middle of it: such a worker is replaced.
+STANDS_STILL_S = 40
 TELL_EVERY_S = 5
 # The exit code of a worker that was told that another has its place.
 REFUSED = 3
@@ -204,13 +207,17 @@ def watch(given, hold: Path) -> list:
     looker, worker = consumer(given.bootstrap, isolation_level="read_uncommitted"), Worker(given.bootstrap, given.at_once, hold)
     records, stops, done, zombies, faults = given.records, given.kills + given.pauses, 0, [], []
     try:
-        best, since, told, at_pause = -1, time.monotonic(), time.monotonic(), 0
+        best, since, told, at_pause, began = -1, time.monotonic(), time.monotonic(), 0, time.monotonic()
         while best < records:
             worker.check()
             now = passed_on(looker)
             if now > best:
                 best, since = now, time.monotonic()
-            elif time.monotonic() - since > LIMIT_S:
+            elif time.monotonic() - max(since, began) > STANDS_STILL_S:
+                print(f"at {best} of {records} a worker that stands still is replaced", flush=True)
+                worker.replace()
+                began = time.monotonic()
+            if time.monotonic() - since > LIMIT_S:
                 raise TimeoutError(f"{best} of {records} records are passed on, and no more for {LIMIT_S} s")
             if zombies and now > at_pause:
                 faults.append(end_of_zombie(zombies.pop()))
