@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use bytes::BytesMut;
 use tailwater_kafka::ErrorCode;
 use tailwater_kafka::batch::BatchBuilder;
@@ -114,13 +114,18 @@ fn repeats(server: SocketAddr) -> Result<Vec<i64>> {
     let mut connection = Connection::open(server);
     let some = [0, 1, PRODUCERS / 2, PRODUCERS - 1].into_iter();
     some.map(|nth| {
-        let answer = connection.produce(TOPIC, 0, batch(nth, 0))?;
-        ensure!(
-            answer.error_code == ErrorCode::None,
-            "producer {nth}: {:?}",
-            answer.error_code
-        );
-        Ok(answer.base_offset)
+        let begun = Instant::now();
+        // Just behind the ready line a partition may still be opening.
+        loop {
+            let answer = connection.produce(TOPIC, 0, batch(nth, 0))?;
+            match answer.error_code {
+                ErrorCode::None => return Ok(answer.base_offset),
+                ErrorCode::NotLeaderOrFollower if begun.elapsed() < LIMIT => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                error => bail!("producer {nth}: {error:?}"),
+            }
+        }
     })
     .collect()
 }
