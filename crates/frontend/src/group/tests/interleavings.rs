@@ -1,6 +1,6 @@
 //! Any sequence of requests, outcomes and passing time keeps what a group promises.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -176,6 +176,16 @@ fn learn(h: &mut Harness, seen: &mut Seen) {
     }
 }
 
+/// Who is in the group as it was stored last.
+fn stored_members(h: &Harness) -> BTreeSet<String> {
+    let last = h.log.iter().rev().find_map(|record| match record {
+        Record::Group { value, .. } => Some(value.as_ref()),
+        Record::Offset { .. } | Record::Consumer { .. } => None,
+    });
+    let members = last.flatten().into_iter().flat_map(|group| &group.members);
+    members.map(|member| member.member_id.clone()).collect()
+}
+
 /// In which form a write is, and what it says of the one offset.
 fn what_it_says(write: &Write) -> (Form, Option<Option<i64>>) {
     let offset = write.records.iter().find_map(|record| match record {
@@ -302,7 +312,10 @@ fn act(h: &mut Harness, seen: &mut Seen, action: Action, number: usize) {
             }
             *h = old.restart();
             h.commits_at_once = false;
-            // Nobody will be answered any more; what was told of generations may be told again after this.
+            // Nobody will be answered any more; what was told of generations may be told again after this. Who was in no
+            // generation that was stored is known to nobody.
+            let stored = stored_members(h);
+            seen.well.retain(|id, _| stored.contains(id));
             *seen = Seen {
                 offset: seen.offset.clone(),
                 members: std::mem::take(&mut seen.members),
