@@ -35,6 +35,8 @@ class ProducerWorker(threading.Thread):
                 "linger.ms": 5,
                 "message.timeout.ms": DELIVERY_TIMEOUT_MS,
                 "queue.buffering.max.messages": 20_000,
+                # A server that was away, or is slow, has no more than this before it at once, whatever the disk can do.
+                "queue.buffering.max.kbytes": 4096,
                 "reconnect.backoff.max.ms": 500,
                 "retry.backoff.max.ms": 500,
                 "compression.type": ("none", "lz4")[number % 2],
