@@ -109,15 +109,9 @@ fn dirty_of(state: &State, stream: StreamId, min_lag_ms: i64, wall_ms: i64) -> O
 /// Where the clean part of a stream ends.
 pub fn cleaned_to(state: &State, stream: StreamId) -> Offset {
     let start = state.row(stream).map_or(Offset::ZERO, |row| row.start);
-    let slices = state
-        .index()
-        .stream(stream)
-        .into_iter()
-        .flat_map(|slices| slices.from(start));
-    slices
-        .take_while(|slice| slice.is_cleaned)
-        .last()
-        .map_or(Offset::ZERO, |last| last.range.end)
+    let slices = state.index().stream(stream);
+    let cleaned = slices.and_then(|slices| slices.cleaned_from(start));
+    cleaned.unwrap_or(Offset::ZERO)
 }
 
 /// Leases the cleaning of the dirtiest stream that is due and that nobody cleans. One whose holder is gone has failed.

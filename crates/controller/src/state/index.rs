@@ -42,6 +42,8 @@ pub struct Index {
 pub struct StreamSlices {
     /// By start; they never overlap, but for a moment while one is replaced by another.
     slices: BTreeMap<(Offset, ObjectId), SliceAt>,
+    /// Those that no cleaning has brought.
+    dirty: BTreeSet<(Offset, ObjectId)>,
     /// Of all slices.
     bytes: u64,
     runs: Runs,
@@ -77,6 +79,19 @@ impl StreamSlices {
         let holds = first.filter(|(_, slice)| slice.range.contains(from));
         let start = holds.map_or((from, ObjectId(0)), |(start, _)| *start);
         self.slices.range(start..).map(|(_, slice)| slice)
+    }
+
+    /// Where the clean part ends that begins with the slice that holds `start`, or is the first behind it; `None` if that
+    /// one is dirty, or there is none. However many slices there are, this is cheap.
+    pub fn cleaned_from(&self, start: Offset) -> Option<Offset> {
+        let first = self.from(start).next()?;
+        let first = (first.range.start, first.object);
+        let last = match self.dirty.range(first..).next() {
+            Some(dirty) if *dirty == first => None,
+            Some(dirty) => self.slices.range(..dirty).next_back(),
+            None => self.slices.last_key_value(),
+        };
+        last.map(|(_, slice)| slice.range.end)
     }
 
     /// The newest snapshot that is exact at `end` or below, and its offset.
@@ -331,6 +346,9 @@ impl Index {
             };
             stream.runs.insert(slice.range);
             stream.slices.insert((slice.range.start, id), at);
+            if !slice.is_cleaned {
+                stream.dirty.insert((slice.range.start, id));
+            }
             stream.bytes += slice.bytes;
         }
         let snapshots = parts.snapshots.iter().map(|snapshot| (snapshot.at, id));
@@ -341,6 +359,7 @@ impl Index {
         let stream = self.streams.entry(stream_id).or_default();
         for slice in &parts.slices {
             let removed = stream.slices.remove(&(slice.range.start, id));
+            stream.dirty.remove(&(slice.range.start, id));
             stream.bytes -= removed.map_or(0, |removed| removed.bytes);
         }
         for snapshot in &parts.snapshots {

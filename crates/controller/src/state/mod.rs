@@ -96,6 +96,7 @@ impl State {
             stream,
             start,
             uploaded,
+            cleaned: cleaning::cleaned_to(self, stream),
         })
     }
 

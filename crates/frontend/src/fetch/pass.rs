@@ -208,10 +208,13 @@ impl Target {
             return Ok(found);
         }
         let max_bytes = max_bytes.min(self.max_bytes);
-        let read = partition.read(self.offset, end, max_bytes, first_whole);
-        found.batches = read.await.map_err(|error| self.read_failed(&error))?;
-        if self.read_committed {
-            found.aborted = Some(partition.aborted_in(self.offset, &found.batches));
+        if !self.read_committed {
+            let read = partition.read(self.offset, end, max_bytes, first_whole);
+            found.batches = read.await.map_err(|error| self.read_failed(&error))?;
+        } else {
+            let read = partition.read_committed(self.offset, end, max_bytes, first_whole);
+            let (batches, aborted) = read.await.map_err(|error| self.read_failed(&error))?;
+            (found.batches, found.aborted) = (batches, Some(aborted));
             // Of what is deleted nobody remembers what was aborted: that may have happened since it was read.
             let start = partition.log_start();
             if start > self.offset {

@@ -65,6 +65,10 @@ pub struct Partition {
     last_stable: AtomicI64,
     /// Where the log begins, once it has been moved here: the view may not show it yet.
     deleted_to: AtomicI64,
+    /// Where compaction's clean part ends, as far as that was looked at.
+    cleaned_to: AtomicI64,
+    /// Aborted transactions that end below are forgotten: `transactions`. Written under `state`'s lock only.
+    aborted_from: AtomicI64,
     ended: AtomicBool,
     /// Being given away, or given away already: takes no batches. Written under `state`'s lock only.
     closing: AtomicBool,
@@ -150,6 +154,8 @@ impl Partition {
             high_watermark: AtomicI64::new(end.0),
             last_stable: AtomicI64::new(stable.0),
             deleted_to: AtomicI64::new(0),
+            cleaned_to: AtomicI64::new(0),
+            aborted_from: AtomicI64::new(0),
             ended: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             intake: Notify::new(),

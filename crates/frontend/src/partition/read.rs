@@ -105,7 +105,7 @@ impl Partition {
 
     /// Whether a read of `[offset, end)` would be answered without asking the WAL or an object.
     pub fn has_in_memory(&self, offset: Offset, end: Offset) -> bool {
-        offset >= end || self.tail.has(offset)
+        offset >= end || (offset >= self.aborted_from() && self.tail.has(offset))
     }
 
     /// # Errors
@@ -119,6 +119,10 @@ impl Partition {
     }
 
     fn read_cached(&self, offset: Offset, bounds: Bounds) -> Option<Vec<Bytes>> {
+        // It has what was written, also of transactions that nobody here remembers.
+        if offset < self.aborted_from() {
+            return None;
+        }
         let mut batches = self.tail.read(offset, bounds.end, bounds.max_bytes)?;
         if !bounds.first_whole && batches.first().is_some_and(|first| first.len() > bounds.max_bytes) {
             batches.clear();

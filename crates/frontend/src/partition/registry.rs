@@ -227,6 +227,11 @@ impl Partitions {
             ended.iter().for_each(|partition| partition.end());
             self.changed();
         }
+        for partition in self.inner.led.read().values() {
+            if let Some(progress) = view.progress(partition.stream) {
+                partition.forget_cleaned(progress.cleaned, view.version());
+            }
+        }
         let now = self.inner.session.clock().now();
         let far = now + RETRY_MAX;
         let Some(journal) = journal else { return far };

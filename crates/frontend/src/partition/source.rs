@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tailwater_rpc::controller::{ObjectSlice, StreamObjects};
 use tailwater_runtime::clock::Instant;
-use tailwater_types::{DeviceId, JournalId, Offset};
+use tailwater_types::{DeviceId, JournalId, MetadataVersion, Offset};
 
 /// The part of a stream that one journal has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,16 +52,30 @@ pub(super) struct KnownObjects {
     objects: Vec<ObjectSlice>,
     /// When they were named.
     since: Option<Instant>,
+    /// What an older version of the metadata named isn't read any more.
+    oldest: MetadataVersion,
 }
 
 impl KnownObjects {
     pub fn set(&mut self, found: StreamObjects, now: Instant) {
+        if found.version < self.oldest {
+            return self.clear();
+        }
         self.objects = found.objects;
         self.since = Some(now);
     }
 
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            oldest: self.oldest,
+            ..Self::default()
+        };
+    }
+
+    /// From now on nothing is taken for known that was named before `version`.
+    pub fn forget_before(&mut self, version: MetadataVersion) {
+        self.oldest = self.oldest.max(version);
+        self.clear();
     }
 
     /// The object that has `offset`, if that is known well enough.
@@ -105,10 +119,20 @@ mod tests {
         let now = tailwater_runtime::Clock::system().now();
         let mut known = KnownObjects::default();
         assert!(known.at(Offset(5), now).is_none());
-        known.set(found, now);
+        known.set(found.clone(), now);
         let is_known = |offset, after| known.at(Offset(offset), now + after).is_some();
         assert!(is_known(5, Duration::ZERO) && is_known(9, KNOWN_FOR / 2));
         assert!(!is_known(4, Duration::ZERO) && !is_known(10, Duration::ZERO) && !is_known(5, KNOWN_FOR));
+        known.forget_before(MetadataVersion(2));
+        assert!(known.at(Offset(5), now).is_none());
+        known.set(found.clone(), now);
+        assert!(known.at(Offset(5), now).is_none(), "an answer that was on its way");
+        let newer = StreamObjects {
+            version: MetadataVersion(2),
+            ..found
+        };
+        known.set(newer, now);
+        assert!(known.at(Offset(5), now).is_some());
     }
 
     /// Every offset has the one journal whose range holds it; what lies in objects is forgotten whole segments at a time.

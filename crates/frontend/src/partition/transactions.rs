@@ -12,9 +12,10 @@ use tailwater_format::snapshot::AbortedTransaction;
 use tailwater_kafka::batch::{BatchBuilder, BatchHeader, Batches, MARKER_BYTES};
 use tailwater_log::{TransactionMarker, Verification};
 use tailwater_runtime::clock::Instant;
-use tailwater_types::Offset;
+use tailwater_types::{MetadataVersion, Offset};
 
 use super::append::{Appended, Stored};
+use super::read::ReadError;
 use super::wait::Stable;
 use super::{AppendError, Partition, State};
 
@@ -89,10 +90,58 @@ impl Partition {
         stable.max(self.log_start()).min(high_watermark)
     }
 
+    /// As [`Partition::read`], and the aborted transactions among them that the reader has to know.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn read_committed(
+        &self,
+        offset: Offset,
+        end: Offset,
+        max_bytes: usize,
+        first_whole: bool,
+    ) -> Result<(Vec<Bytes>, Vec<AbortedTransaction>), ReadError> {
+        loop {
+            let known_from = self.aborted_from();
+            let batches = self.read(offset, end, max_bytes, first_whole).await?;
+            let aborted = self.aborted_in(offset, &batches);
+            // What was forgotten meanwhile may have data in what was read: in what is there now it has none.
+            if known_from == self.aborted_from() || offset >= self.aborted_from() {
+                return Ok((batches, aborted));
+            }
+        }
+    }
+
+    /// Aborted transactions that end below this offset are forgotten, so what was there before they were cleaned away is
+    /// not to be read any more, neither out of the tail cache nor out of objects that were replaced.
+    pub(super) fn aborted_from(&self) -> Offset {
+        Offset(self.aborted_from.load(Ordering::Acquire))
+    }
+
+    /// Compaction has come to `cleaned`, as of this version of the metadata: forgets the aborted transactions of which it
+    /// has left nothing.
+    pub(super) fn forget_cleaned(&self, cleaned: Offset, version: MetadataVersion) {
+        if self.cleaned_to.fetch_max(cleaned.0, Ordering::AcqRel) >= cleaned.0 {
+            return;
+        }
+        let forgets = |state: &State| {
+            let first = state.log.aborted().first();
+            first.is_some_and(|first| first.last_offset < cleaned)
+        };
+        if !forgets(&self.state.lock()) {
+            return;
+        }
+        // In this order: whoever sees the offset finds objects of this version or a later one.
+        self.objects.lock().forget_before(version);
+        let mut state = self.state.lock();
+        self.aborted_from.fetch_max(cleaned.0, Ordering::AcqRel);
+        state.log.trim_aborted(cleaned);
+    }
+
     /// The aborted transactions that somebody who read `batches` from `offset` on has to know, by ascending markers. Where
     /// the marker ought to be in them and isn't, compaction has taken it away with all of the data: a consumer that was
     /// told would skip what the producer committed later.
-    pub fn aborted_in(&self, offset: Offset, batches: &[Bytes]) -> Vec<AbortedTransaction> {
+    fn aborted_in(&self, offset: Offset, batches: &[Bytes]) -> Vec<AbortedTransaction> {
         let state = self.state.lock();
         if state.log.aborted().is_empty() {
             return Vec::new();

@@ -213,6 +213,17 @@ impl FakeController {
         self.publish(&mut inner, changes)
     }
 
+    /// Shows a cleaned object in the place of all that a stream has in objects, up to its uploaded end.
+    pub fn commit_cleaned(&self, stream: StreamId, slice: ObjectSlice) -> MetadataVersion {
+        let mut inner = self.inner.lock();
+        let found = inner.streams.get_mut(&stream).expect("it exists");
+        assert_eq!(found.progress.uploaded, slice.range.end);
+        found.progress.cleaned = slice.range.end;
+        found.objects = vec![slice];
+        let change = MetadataChange::Stream(found.progress);
+        self.publish(&mut inner, vec![change])
+    }
+
     pub fn hide_uploads(&self) {
         self.inner.lock().hides_uploads = true;
     }
@@ -342,6 +353,7 @@ impl Inner {
             stream,
             start: Offset::ZERO,
             uploaded: Offset::ZERO,
+            cleaned: Offset::ZERO,
         };
         let changes = [
             MetadataChange::Partition(partition.clone()),

@@ -159,6 +159,43 @@ impl Fixture {
         }
     }
 
+    /// Puts one object with these batches in the place of all that a stream has in objects, and waits until that is known.
+    pub async fn clean(&mut self, stream: StreamId, batches: &[BytesMut]) {
+        let mut writer = ObjectWriter::new();
+        let mut range: Option<OffsetRange> = None;
+        for bytes in batches {
+            let bytes = bytes.clone().freeze();
+            let header = BatchHeader::read(&bytes).expect("whole");
+            let batch = OffsetRange::new(header.base_offset, header.end_offset());
+            range = Some(OffsetRange::new(
+                range.map_or(Offset::ZERO, |range| range.start),
+                batch.end,
+            ));
+            writer.push(RecordsPiece {
+                stream,
+                range: batch,
+                max_timestamp_ms: header.max_timestamp_ms,
+                batches: 1,
+                crc: crc32c::crc32c(&bytes),
+                bytes,
+            });
+        }
+        let encoded = writer.finish();
+        self.objects += 1;
+        let object = controller::object_id(self.objects);
+        let key = format!("ab/{object}");
+        self.storage.put(&key, encoded.chunks.clone()).await.expect("memory");
+        let slice = ObjectSlice {
+            object,
+            key,
+            size_bytes: encoded.size_bytes,
+            range: range.expect("something is left"),
+            max_timestamp_ms: START_MS,
+        };
+        let version = self.controller.commit_cleaned(stream, slice);
+        self.data.view.wait_for(version).await;
+    }
+
     /// The journal that is open now.
     pub fn journal(&self) -> JournalId {
         *self.wal.journals().last().expect("one was opened")

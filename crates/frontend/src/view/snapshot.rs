@@ -305,6 +305,7 @@ pub(crate) mod tests {
             stream: StreamId(stream),
             start: Offset::ZERO,
             uploaded: Offset(uploaded),
+            cleaned: Offset::ZERO,
         })
     }
 

@@ -179,4 +179,6 @@ pub struct StreamProgress {
     pub start: Offset,
     /// The end of the contiguous uploaded prefix.
     pub uploaded: Offset,
+    /// Nothing of an aborted transaction that ends below is left in the objects that this version names.
+    pub cleaned: Offset,
 }

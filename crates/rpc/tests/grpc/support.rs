@@ -276,6 +276,7 @@ pub fn update(version: u64, previous: Option<u64>, changes: u64) -> MetadataUpda
             stream: StreamId(number),
             start: Offset(1),
             uploaded: Offset(number as i64),
+            cleaned: Offset(0),
         }),
     };
     MetadataUpdate {

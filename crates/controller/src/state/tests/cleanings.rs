@@ -178,6 +178,10 @@ fn a_source_keeps_what_lies_behind_the_range() {
     assert_eq!(cleaning.machine.state, cleaning.machine.rebuilt());
     let uploads = objects::uploads(&cleaning.machine.state, &[StreamId(0), StreamId(1)]);
     assert_eq!((uploads[0].cleaned, uploads[1].cleaned), (Offset(15), Offset(0)));
+    assert_eq!(
+        cleaning.machine.state.progress(StreamId(0)).unwrap().cleaned,
+        Offset(15)
+    );
     cleaning.release(lease, true);
     assert_eq!(cleaning.due(), Some((0, 0, 20, 15)));
 }

@@ -1,6 +1,11 @@
+use std::time::Duration;
+
+use bytes::BytesMut;
 use tailwater_kafka::ErrorCode;
 use tailwater_kafka::batch::TransactionEnd::{Abort, Commit};
 use tailwater_log::{Refusal, TransactionMarker};
+use tailwater_runtime::CancellationToken;
+use tailwater_store::{Fault, FaultyStorage, Operation};
 use tailwater_types::Lsn;
 
 use super::*;
@@ -91,6 +96,107 @@ async fn rule_7_an_aborted_transaction_without_its_marker_is_not_listed() {
         (1, 1, 1, 0)
     );
     assert_eq!((told(0, &all[2..]), told(1, &all[2..])), (0, 0));
+}
+
+/// What a partition has below its uploaded end of an aborted transaction of producer 7, and of one of producer 8 whose
+/// marker lies behind; then a plain batch.
+async fn with_aborted(fixture: &mut Fixture) -> Arc<Partition> {
+    let partition = fixture.topic("t").await;
+    commit_verified(&partition, transactional(7, 0, 0, &[b"aborted"])).await;
+    end(&partition, 7, 0, Abort).await;
+    commit_verified(&partition, transactional(8, 0, 0, &[b"aborted later"])).await;
+    commit(&partition, batch(&[b"plain"])).await;
+    let journal = fixture.journal();
+    fixture.upload(journal, Lsn(4), false).await;
+    end(&partition, 8, 0, Abort).await;
+    partition
+}
+
+/// What compaction leaves of it below offset 4: nothing of producer 7 and, whatever it would do, all of producer 8.
+async fn cleaned_batches(partition: &Partition) -> Vec<BytesMut> {
+    let read = partition.read(Offset::ZERO, Offset(4), 1 << 20, true).await.unwrap();
+    let read = read.into_iter().flat_map(Batches::new).map(Result::unwrap);
+    let left = read.filter(|(header, _)| header.producer_id != 7);
+    left.map(|(_, batch)| BytesMut::from(&batch[..])).collect()
+}
+
+/// Reads as a consumer under read_committed does: the producers of the records that it takes for good.
+async fn consumed(partition: &Partition, from: i64) -> Vec<i64> {
+    let end = partition.last_stable_offset();
+    let read = partition.read_committed(Offset(from), end, 1 << 20, true).await;
+    let (batches, aborted) = read.unwrap();
+    let mut skipped: Vec<_> = aborted.iter().map(|one| (one.producer_id, one.first_offset)).collect();
+    let mut producers = Vec::new();
+    for (header, _) in batches.into_iter().flat_map(Batches::new).map(Result::unwrap) {
+        let is_skipped = |(id, first): &(i64, Offset)| *id == header.producer_id && *first <= header.base_offset;
+        if header.is_control() {
+            skipped.retain(|skipped| !is_skipped(skipped));
+        } else if !skipped.iter().any(is_skipped) && header.count > 0 {
+            producers.push(header.producer_id);
+        }
+    }
+    producers
+}
+
+/// A leader forgets the aborted transactions that compaction has left nothing of, or it would take none at some time; what it
+/// wrote of them lies in its tail cache still, and is shown to nobody.
+#[tokio::test(start_paused = true)]
+async fn what_compaction_has_taken_of_aborted_transactions_is_forgotten() {
+    let mut fixture = Fixture::start().await;
+    let partition = with_aborted(&mut fixture).await;
+    assert_eq!(aborted(&partition), [(7, 0, 1), (8, 2, 4)]);
+    assert!(partition.tail.has(Offset(0)));
+    let cleaned = cleaned_batches(&partition).await;
+    fixture.clean(partition.stream(), &cleaned).await;
+    while aborted(&partition).len() > 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(
+        aborted(&partition),
+        [(8, 2, 4)],
+        "its marker lies behind the clean part"
+    );
+    assert!(partition.tail.has(Offset(0)));
+    assert!(!partition.has_in_memory(Offset(0), Offset(4)) && partition.has_in_memory(Offset(4), Offset(5)));
+    for from in 0..4 {
+        assert_eq!(consumed(&partition, from).await, [-1], "from {from}");
+    }
+    // The same for whoever opens it next.
+    let topic = partition.topic();
+    fixture.restart().await;
+    let partition = fixture.opened(topic, 0).await;
+    while aborted(&partition).len() > 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(consumed(&partition, 0).await, [-1]);
+}
+
+/// A read that has begun on an object that is replaced meanwhile, and what was aborted in it forgotten, isn't answered with it.
+#[tokio::test(start_paused = true)]
+async fn aborted_records_that_are_forgotten_while_they_are_read_are_not_answered() {
+    let mut fixture = Fixture::start().await;
+    let partition = with_aborted(&mut fixture).await;
+    let (topic, cleaned) = (partition.topic(), cleaned_batches(&partition).await);
+    let storage = Arc::new(FaultyStorage::new(fixture.storage.clone()));
+    fixture.storage = storage.clone();
+    fixture.restart().await;
+    let partition = fixture.opened(topic, 0).await;
+    let (begun, release) = (storage.begun().len(), CancellationToken::new());
+    for operation in [Operation::GetRange, Operation::GetTail] {
+        storage.inject(operation, 0, Fault::Held(release.clone()));
+    }
+    let cleans = async {
+        while storage.begun().len() == begun {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        fixture.clean(partition.stream(), &cleaned).await;
+        while aborted(&partition).len() > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        release.cancel();
+    };
+    let (read, ()) = tokio::join!(consumed(&partition, 0), cleans);
+    assert_eq!(read, [-1]);
 }
 
 /// KIP-890: a transaction opens only with a guard, and a marker takes guards away: what was delayed until its transaction

@@ -266,6 +266,7 @@ impl From<StreamProgress> for proto::StreamProgress {
             stream: progress.stream.0,
             start: progress.start.0,
             uploaded: progress.uploaded.0,
+            cleaned: progress.cleaned.0,
         }
     }
 }
@@ -278,6 +279,7 @@ impl TryFrom<proto::StreamProgress> for StreamProgress {
             stream: StreamId(progress.stream),
             start: offset(progress.start, "stream.start")?,
             uploaded: offset(progress.uploaded, "stream.uploaded")?,
+            cleaned: offset(progress.cleaned, "stream.cleaned")?,
         })
     }
 }

@@ -186,6 +186,7 @@ fn structs_survive_the_wire() {
             stream: StreamId(1),
             start: Offset(2),
             uploaded: Offset(3),
+            cleaned: Offset(1),
         }),
     ];
     for change in changes {
@@ -420,6 +421,7 @@ fn ill_formed_fields_are_named() {
     refused::<StreamProgress, _>("stream.uploaded", proto::StreamProgress::default(), |it| {
         it.uploaded = -1
     });
+    refused::<StreamProgress, _>("stream.cleaned", proto::StreamProgress::default(), |it| it.cleaned = -1);
     let alter = || {
         proto::AlterConfigsRequest::from(AlterConfigs {
             resource: ConfigResource::Broker(None),
