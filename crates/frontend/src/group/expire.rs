@@ -1,10 +1,11 @@
 //! What nobody needs any more: offsets past their retention, offsets of topics that are gone, groups without either.
 //!
-//! Owns: from when retention counts, as Apache Kafka 4.3 has it for classic groups (KIP-211), and what one look at a group
-//! forgets. Does not own: when groups are looked at (`shard.rs`). A group with writes on their way is passed over: they say
+//! Owns: from when retention counts, as Apache Kafka 4.3 has it for classic groups (KIP-211), but that an offset committed to a
+//! group that was empty already has its whole retention, where Kafka forgets it at the next look if the group is empty for
+//! longer than that; and what one look at a group forgets. Does not own: when groups are looked at (`shard.rs`). A group with writes on their way is passed over: they say
 //! that somebody needs it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::consumer::topics::Topics;
 use super::delete::CONSUMER;
@@ -18,12 +19,13 @@ const TOMBSTONES_OF_A_WRITE: usize = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CountsFrom {
     Commit,
-    /// When the last member left.
+    /// When the last member left, or the commit if that came later.
     Empty(i64),
 }
 
 impl Group {
-    /// Forgets what isn't needed any more: offsets first, and the group at a later look, when it has none.
+    /// Forgets what isn't needed any more: offsets, and with the last of them the group. It must not stay behind them: it
+    /// would be as old as before, and whatever is committed to it later would be forgotten at the next look.
     pub(super) fn expire(&mut self, step: &mut Step<'_>) {
         if !self.in_flight.is_empty() {
             return;
@@ -35,6 +37,7 @@ impl Group {
         // Somebody is about to commit anew, maybe of the topic's successor.
         forgotten.retain(|at| !self.pending.has(at));
         self.of_gone_topics = gone;
+        let is_left = self.offsets.values().map(BTreeMap::len).sum::<usize>() > forgotten.len();
         if !forgotten.is_empty() {
             tracing::info!(group = %self.id, offsets = forgotten.len(), "offsets are forgotten");
             let forgotten: Vec<TopicPartition> = forgotten.into_iter().collect();
@@ -42,8 +45,9 @@ impl Group {
                 let records = offsets.iter().map(|at| self.tombstone(at.clone())).collect();
                 self.write(records, Vec::new(), Then::DropOffsets(offsets.to_vec()), step);
             }
-        } else if self.phase == Phase::Empty
-            && self.offsets.is_empty()
+        }
+        if self.phase == Phase::Empty
+            && !is_left
             && self.pending.is_empty()
             && self.pending_join.is_empty()
             && self.is_consumer_empty()
@@ -72,9 +76,10 @@ impl Group {
             return BTreeSet::new();
         };
         let retention_ms = i64::try_from(step.limits.offsets_retention.as_millis()).unwrap_or(i64::MAX);
+        let is_past = |since_ms: i64| step.now.wall_ms.saturating_sub(since_ms) >= retention_ms;
         let is_expired = |offset: &CommittedOffset| match (offset.expire_timestamp_ms, from) {
-            (-1, CountsFrom::Commit) => step.now.wall_ms.saturating_sub(offset.commit_timestamp_ms) >= retention_ms,
-            (-1, CountsFrom::Empty(since_ms)) => step.now.wall_ms.saturating_sub(since_ms) >= retention_ms,
+            (-1, CountsFrom::Commit) => is_past(offset.commit_timestamp_ms),
+            (-1, CountsFrom::Empty(since_ms)) => is_past(since_ms.max(offset.commit_timestamp_ms)),
             (expire_ms, _) => step.now.wall_ms >= expire_ms,
         };
         let subscribed = self.subscribed();

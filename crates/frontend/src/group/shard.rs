@@ -208,8 +208,10 @@ impl Shard {
                     .into_iter()
                     .for_each(|(at, value)| group.pending.insert(producer.producer_id, at, value));
             }
-            (Then::Delete { offsets, .. } | Then::DropOffsets(offsets), Ok(())) => {
+            (Then::DropOffsets(offsets), Ok(())) => offsets.into_iter().for_each(|at| group.set_offset(at, None)),
+            (Then::Delete { offsets, .. }, Ok(())) => {
                 offsets.into_iter().for_each(|at| group.set_offset(at, None));
+                group.forgotten(now.wall_ms);
             }
             (
                 Then::Delete {

@@ -279,6 +279,16 @@ impl Group {
         self.members.iter().map(shown).collect()
     }
 
+    /// The log says nothing of it any more. What is committed to it from now on, or is on its way, is a new group's: nobody
+    /// was ever a member of it, unless somebody joined meanwhile.
+    pub(super) fn forgotten(&mut self, now_ms: i64) {
+        if self.phase != Phase::Empty || !self.members.is_empty() || self.is_stored || self.consumer.is_some() {
+            return;
+        }
+        (self.protocol_type, self.protocol_name, self.leader) = (None, None, None);
+        (self.generation, self.since_ms) = (0, now_ms);
+    }
+
     /// Whether nothing would be lost by forgetting it.
     pub(super) fn is_forgettable(&self) -> bool {
         self.phase == Phase::Empty

@@ -8,16 +8,8 @@ use tailwater_kafka::ErrorCode;
 use super::harness::*;
 use crate::group::effects::*;
 
-fn described(h: &mut Harness) -> Result<GroupDescription, DescribeError> {
-    let waiter = h.ask(Request::Describe);
-    match h.reply(waiter) {
-        Some(Reply::Describe(described)) => described,
-        other => panic!("not a DescribeGroups reply: {other:?}"),
-    }
-}
-
 fn state(h: &mut Harness) -> &'static str {
-    described(h).map_or("Dead", |described| described.state)
+    h.described().map_or("Dead", |described| described.state)
 }
 
 fn deleted(h: &mut Harness, waiter: Waiter) -> Option<ErrorCode> {
@@ -66,13 +58,13 @@ fn subscribed(h: &mut Harness, id: &str, protocol_type: &str, subscription: &'st
 #[test]
 fn groups_are_described_in_every_state() {
     let mut h = Harness::new();
-    assert_eq!(described(&mut h), Err(DescribeError::Code(ErrorCode::GroupIdNotFound)));
+    assert_eq!(h.described(), Err(DescribeError::Code(ErrorCode::GroupIdNotFound)));
     assert_eq!(h.shard.len(), 0, "asking makes no group");
     let a = h.ask(new_member("a"));
     assert_eq!(state(&mut h), "PreparingRebalance");
     h.pass(Duration::from_secs(10));
     let generation = h.joined(a).generation;
-    let unsettled = described(&mut h).unwrap();
+    let unsettled = h.described().unwrap();
     assert_eq!(
         (unsettled.state, &*unsettled.protocol_name, unsettled.members.len()),
         ("CompletingRebalance", "", 1)
@@ -80,7 +72,7 @@ fn groups_are_described_in_every_state() {
     assert!(unsettled.members[0].subscription.is_empty() && unsettled.members[0].assignment.is_empty());
     let waiter = h.ask(sync("a", generation, &[("a", "part")]));
     h.synced(waiter);
-    let stable = described(&mut h).unwrap();
+    let stable = h.described().unwrap();
     assert_eq!(
         (stable.state, &*stable.protocol_type, &*stable.protocol_name),
         ("Stable", "consumer", "range")
@@ -92,7 +84,7 @@ fn groups_are_described_in_every_state() {
         (&b"range metadata"[..], &b"part"[..])
     );
     h.ask(leave(&["a"]));
-    let empty = described(&mut h).unwrap();
+    let empty = h.described().unwrap();
     assert_eq!(
         (empty.state, &*empty.protocol_type, empty.members.len()),
         ("Empty", "consumer", 0)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tailwater_kafka::batch::TransactionEnd;
 use tailwater_kafka::{ErrorCode, Uuid};
 use tailwater_types::TopicId;
 
@@ -55,6 +56,27 @@ fn commit_now(h: &mut Harness, who: MemberRef, change: impl FnOnce(&mut Committe
     assert_eq!(h.reply(waiter), Some(Reply::Commit(ErrorCode::None)));
 }
 
+fn commit_now_in_transaction(h: &mut Harness) {
+    let now_ms = h.now.wall_ms;
+    let waiter = h.ask(Request::CommitInTransaction(TransactionalCommit {
+        member: nobody(),
+        producer: InTransaction {
+            producer_id: 1,
+            producer_epoch: 0,
+            guard: None,
+        },
+        offsets: vec![(
+            at(0),
+            CommittedOffset {
+                commit_timestamp_ms: now_ms,
+                ..committed(5)
+            },
+        )],
+    }));
+    assert_eq!(h.reply(waiter), Some(Reply::Commit(ErrorCode::None)));
+    h.end_transaction(1, TransactionEnd::Commit);
+}
+
 /// How many whole days after its commit an offset is still there, of 30.
 fn days_kept(h: &mut Harness) -> usize {
     // So that every look is behind the hour of day that it is for.
@@ -79,6 +101,53 @@ fn rule_19_retention_counts_from_when_the_group_is_empty() {
     assert_eq!(h.shard.len(), 0, "and then the group goes too");
     let mut h = h.restart();
     assert_eq!((h.committed(), h.shard.len()), (None, 0));
+}
+
+/// What is committed to a group long after its last member left has its whole retention, on each of many days, over restarts,
+/// in transactions too; Kafka forgets it once if the group is empty for longer than that.
+#[test]
+fn rule_19_a_commit_to_a_group_long_empty_is_kept() {
+    for in_transaction in [false, true] {
+        let mut h = Harness::new();
+        let generation = live(&mut h, "consumer", subscription("t"));
+        commit_now(&mut h, member("a", generation), |_| {});
+        h.ask(leave(&["a"]));
+        for day in 0..20 {
+            if in_transaction {
+                commit_now_in_transaction(&mut h);
+            } else {
+                commit_now(&mut h, nobody(), |_| {});
+            }
+            for _ in 0..4 {
+                h.pass(DAY / 4);
+                assert_eq!(h.committed(), Some(5), "day {day}, in transaction: {in_transaction}");
+            }
+            h = h.restart();
+        }
+        assert_eq!(days_kept(&mut h), 5, "of 7, one of which has passed");
+        assert_eq!(h.shard.len(), 0);
+    }
+}
+
+/// A group goes with the last of its offsets. What was committed to it meanwhile is a new group's, which nobody was ever a
+/// member of, in memory as in the log.
+#[test]
+fn a_group_that_is_forgotten_leaves_nothing_to_who_commits_later() {
+    let mut h = Harness::new();
+    let generation = live(&mut h, "consumer", subscription("t"));
+    commit_now(&mut h, member("a", generation), |_| {});
+    h.ask(leave(&["a"]));
+    h.commits_at_once = false;
+    h.pass(8 * DAY);
+    let kinds: Vec<usize> = h.in_flight.iter().map(|write| write.records.len()).collect();
+    assert_eq!(kinds, [1, 1], "the offset, and the group with it");
+    h.commit(nobody(), 6);
+    while !h.in_flight.is_empty() {
+        h.commit_next(Ok(()));
+    }
+    let seen = |h: &mut Harness| (h.committed(), h.described().unwrap().protocol_type);
+    assert_eq!(seen(&mut h), (Some(6), String::new()));
+    assert_eq!(seen(&mut h.restart()), (Some(6), String::new()));
 }
 
 /// A restart doesn't begin the retention of an empty group anew.

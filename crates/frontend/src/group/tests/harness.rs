@@ -230,6 +230,15 @@ impl Harness {
         }))
     }
 
+    /// What DescribeGroups says.
+    pub fn described(&mut self) -> Result<GroupDescription, DescribeError> {
+        let waiter = self.ask(Request::Describe);
+        match self.reply(waiter) {
+            Some(Reply::Describe(described)) => described,
+            other => panic!("not a DescribeGroups reply: {other:?}"),
+        }
+    }
+
     /// A commit in the producer's transaction.
     pub fn commit_in_transaction(&mut self, who: MemberRef, producer_id: i64, offset: i64) -> Waiter {
         self.ask(Request::CommitInTransaction(TransactionalCommit {
