@@ -165,11 +165,10 @@ impl Transaction {
                 || who.id == self.producer_id
                 || (who.id == self.previous_producer_id && who.epoch >= EXHAUSTED)
         };
-        if expected.is_some_and(|who| !is_known(who)) {
-            return Decision::Refuse(ErrorCode::ProducerFenced);
-        }
         match self.phase {
+            // Before anybody is judged: who was told of the end already has what comes with it.
             Phase::PrepareCommit | Phase::PrepareAbort => Decision::NotYet,
+            _ if expected.is_some_and(|who| !is_known(who)) => Decision::Refuse(ErrorCode::ProducerFenced),
             // A producer that was replaced must not end its successor's transaction.
             Phase::Ongoing if expected.is_some_and(|who| who.epoch != self.epoch) => {
                 Decision::Refuse(ErrorCode::ProducerFenced)
@@ -306,6 +305,10 @@ impl Transaction {
     /// EndTxn of a producer that gets a new epoch with each end (version 5). It may also abort what hasn't begun, which
     /// only gives it its new epoch.
     pub fn end_with_new_epoch(&self, who: ProducerRef, is_commit: bool, new_id: Option<i64>, now_ms: i64) -> Decision {
+        // It goes on from the end that it was told of, before that end is complete: a moment later it may.
+        if self.phase.is_ending() && who == self.producer() {
+            return Decision::NotYet;
+        }
         let bumps = self.client_version >= EPOCH_PER_TRANSACTION;
         // Only for one who was told of the end before this value: it asks again, having missed the answer.
         let is_overflown = bumps && who.id == self.previous_producer_id && who.epoch == EXHAUSTED && self.epoch == 0;

@@ -127,8 +127,15 @@ fn ends_while_it_is_ending() {
     let next = h.end(who, true, 2).unwrap();
     assert_eq!(h.end(who, true, 2), Err(ErrorCode::ConcurrentTransactions));
     assert_eq!(h.end(who, false, 2), Err(ErrorCode::InvalidTxnState));
-    assert_eq!(h.end(next, true, 2), Err(ErrorCode::ProducerFenced));
     assert_eq!(h.init(None), Err(ErrorCode::ConcurrentTransactions));
+    // Who was told of the end may have begun the next one, in vain: it comes again, and is not fenced.
+    assert_eq!(h.end(next, true, 2), Err(ErrorCode::ConcurrentTransactions));
+    assert_eq!(h.end(next, false, 2), Err(ErrorCode::ConcurrentTransactions));
+    assert_eq!(h.init(Some(next)), Err(ErrorCode::ConcurrentTransactions));
+    let other = producer(next.id, next.epoch + 1);
+    assert_eq!(h.end(other, false, 2), Err(ErrorCode::ProducerFenced));
+    h.mark_next(true);
+    assert_eq!(h.end(next, false, 2), Ok(producer(next.id, next.epoch + 1)));
 }
 
 /// No marker leaves before the decision is committed, and what is decided is done only when every partition has its marker.

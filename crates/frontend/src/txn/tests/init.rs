@@ -192,6 +192,8 @@ fn an_end_without_epochs_gives_a_new_id() {
     assert!(next.id != last.id && next.epoch == 0);
     assert_eq!(h.markers[0].producer, producer(last.id, i16::MAX));
     assert_eq!(h.end(last, true, 2), Err(ErrorCode::ConcurrentTransactions));
+    assert_eq!(h.end(next, false, 2), Err(ErrorCode::ConcurrentTransactions));
+    assert_eq!(h.init(Some(next)), Err(ErrorCode::ConcurrentTransactions));
     let add = h.begin_add(next, 1);
     assert_eq!(h.reply(add), None, "it waits for the markers");
     h.mark_next(true);
