@@ -66,7 +66,7 @@ impl Fixture {
 
     /// The process dies, and another registers in its place.
     pub async fn restart(&mut self) {
-        let stopped = self.runtime.tasks.shutdown(Duration::from_secs(1)).await;
+        let stopped = self.runtime.tasks.shutdown(Duration::from_secs(20)).await;
         stopped.expect("tasks end");
         self.runtime = runtime();
         let config = self.data.config.clone();

@@ -108,7 +108,7 @@ async fn rule_33_requests_wait_for_memory_and_the_largest_runs() {
     let mut claim = frame(18, 0, &[]);
     claim[..4].copy_from_slice(&(60i32 << 10).to_be_bytes());
     holder.stream.write_all(&claim).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let mut client = server.connect().await;
     let names: Vec<MetadataRequestTopic> = (0..1000)
         .map(|n| MetadataRequestTopic {
