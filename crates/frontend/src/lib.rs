@@ -15,6 +15,7 @@ mod fetch;
 mod frontend;
 mod group;
 mod journal;
+mod lease;
 mod listeners;
 mod metadata;
 mod metrics;

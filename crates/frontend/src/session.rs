@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tailwater_rpc::Error;
 use tailwater_rpc::controller::{
     Caller, Controller, Endpoint, Heartbeat, NodeState, OpenStream, RegisterNode, Tier, until_answered,
@@ -16,6 +17,8 @@ use tailwater_runtime::{Backoff, Clock, Random, Runtime};
 use tailwater_types::{ClusterId, ControllerEpoch, JournalId, NodeEpoch, NodeId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::lease::Lease;
 
 /// Exit code of a process whose node was fenced.
 pub const EXIT_FENCED: i32 = 70;
@@ -53,6 +56,7 @@ struct Inner {
     asked: watch::Sender<Vec<OpenStream>>,
     /// Whether the last heartbeat was answered.
     heard: AtomicBool,
+    lease: Mutex<Lease>,
     runtime: Runtime,
 }
 
@@ -76,8 +80,12 @@ impl Session {
             address,
             device: None,
         };
-        let register = || controller.nodes.register(request.clone());
-        let registration = until_answered(&runtime, register).await?;
+        let register = || {
+            let sent = runtime.clock.now();
+            let answer = controller.nodes.register(request.clone());
+            async move { Ok((sent, answer.await?)) }
+        };
+        let (sent, registration) = until_answered(&runtime, register).await?;
         let inner = Inner {
             controller,
             node,
@@ -88,6 +96,7 @@ impl Session {
             leaving: AtomicBool::new(false),
             asked: watch::Sender::default(),
             heard: AtomicBool::new(true),
+            lease: Mutex::new(Lease::new(sent, registration.lease)),
             runtime,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -153,10 +162,14 @@ impl Session {
         let request = Heartbeat {
             controlled_shutdown: self.inner.leaving.load(Ordering::Relaxed),
         };
+        let sent = self.clock().now();
         let answer = self.controller().nodes.heartbeat(self.caller(), request).await;
         match answer {
             Ok(answer) => {
                 self.saw(answer.controller_epoch);
+                if answer.state != NodeState::Fenced {
+                    self.inner.lease.lock().renew(sent, answer.lease);
+                }
                 let is_asked = !answer.asked.is_empty() || !self.inner.asked.borrow().is_empty();
                 if is_asked {
                     self.inner.asked.send_replace(answer.asked);
@@ -189,6 +202,11 @@ impl Session {
     pub async fn leave(&self) -> Result<NodeState, Error> {
         self.inner.leaving.store(true, Ordering::Relaxed);
         self.heartbeat().await
+    }
+
+    /// Whether nobody can have taken this node's place for its being silent; if it can, only the WAL knows whether somebody has.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.inner.lease.lock().holds(self.clock().now())
     }
 
     /// Whether the controller answers; if not, what is known of the cluster is what it said last.

@@ -174,6 +174,7 @@ impl Nodes for FakeNodes {
             controller_epoch: ControllerEpoch(1),
             node_epoch: NodeEpoch(1),
             device_epoch: Some(state.granted),
+            lease: None,
         })
     }
 
@@ -189,6 +190,7 @@ impl Nodes for FakeNodes {
             controller_epoch: ControllerEpoch(1),
             state: state.node,
             asked: Vec::new(),
+            lease: None,
         })
     }
 

@@ -318,6 +318,7 @@ impl Nodes for Cluster {
             controller_epoch: ControllerEpoch(1),
             node_epoch: NodeEpoch(1),
             device_epoch: None,
+            lease: None,
         })
     }
 
@@ -330,6 +331,7 @@ impl Nodes for Cluster {
             controller_epoch: ControllerEpoch(1),
             state: NodeState::Active,
             asked: Vec::new(),
+            lease: None,
         })
     }
 

@@ -42,6 +42,7 @@ impl Nodes for ControllerService {
                 state: update::node_state(nodes::heartbeat(tx, caller, &request)?),
                 controller_epoch: tx.cluster().term,
                 asked: balance::asked_of(tx, caller),
+                lease: tx.limits.node_lease,
             })
         };
         self.commands.run("heartbeat", 0, command).await

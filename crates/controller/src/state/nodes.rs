@@ -128,6 +128,7 @@ fn registration(tx: &Tx<'_>, node_epoch: NodeEpoch, device_epoch: Option<DeviceE
         controller_epoch: cluster.term,
         node_epoch,
         device_epoch,
+        lease: tx.limits.node_lease,
     }
 }
 

@@ -43,6 +43,7 @@ conformance!(
     epochs_are_checked_first(NEVER),
     a_fenced_node_is_told_so(SOON),
     heartbeats_tell_the_state(NEVER),
+    nodes_are_told_how_long_they_may_be_silent(LATER),
     everybody_sees_the_nodes(NEVER),
     watchers_get_a_snapshot_and_every_change(NEVER),
     a_dropped_watch_is_over(NEVER),
@@ -58,6 +59,7 @@ conformance!(
 /// When a silent node is fenced.
 const NEVER: Option<Millis> = None;
 const SOON: Option<Millis> = Some(Millis::seconds(1));
+const LATER: Option<Millis> = Some(Millis::seconds(30));
 
 async fn run<F: Future<Output = Subject>, T: Future<Output = ()>>(
     form: impl FnOnce(Cluster) -> F,
@@ -302,6 +304,7 @@ async fn heartbeats_tell_the_state(subject: Subject) {
         .unwrap();
     assert_eq!(answer.controller_epoch, caller.controller_epoch);
     assert_eq!(answer.state, NodeState::Active);
+    assert_eq!(answer.lease, None, "nobody is fenced for being silent");
     let leaving = Heartbeat {
         controlled_shutdown: true,
     };
@@ -310,6 +313,16 @@ async fn heartbeats_tell_the_state(subject: Subject) {
         matches!(answer.state, NodeState::ControlledShutdown | NodeState::ShuttingDown),
         "{answer:?}"
     );
+}
+
+/// A node learns with its registration, and again with each heartbeat, after what silence it is fenced.
+async fn nodes_are_told_how_long_they_may_be_silent(subject: Subject) {
+    let nodes = &subject.nodes.nodes;
+    let registration = nodes.register(request(FRONTEND, Tier::Frontend, 1)).await.unwrap();
+    assert_eq!(registration.lease, Some(Duration::from_secs(30)));
+    let caller = subject.frontend().await;
+    let answer = nodes.heartbeat(caller, Heartbeat::default()).await.unwrap();
+    assert_eq!(answer.lease, Some(Duration::from_secs(30)));
 }
 
 /// Who isn't registered sees all nodes, now and after each change, with where they are reached.

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::machine::Machine;
 use super::owner::{Command, Owner, OwnerHandle};
+use super::standing::Standing;
 use crate::metadata::TopicCreator;
 use crate::partition::{Partition, Partitions};
 use crate::session::Session;
@@ -55,6 +56,7 @@ impl<M: Machine> Clone for Host<M> {
 struct Inner<M: Machine> {
     hosted: Hosted<M>,
     session: Session,
+    standing: Standing,
     view: View,
     partitions: Partitions,
     creator: TopicCreator,
@@ -74,6 +76,7 @@ impl<M: Machine> Host<M> {
     ) -> Self {
         let inner = Inner {
             hosted,
+            standing: Standing::new(session.clone()),
             session,
             view,
             partitions,
@@ -112,20 +115,20 @@ impl<M: Machine> Host<M> {
         self.inner.hosted.coordinators.set(0);
     }
 
-    /// The owner of an id, to be asked with [`ask`].
+    /// The owner of an id.
     ///
     /// # Errors
     /// The code for clients: there is no topic, another node is the coordinator, or this one is still loading.
-    pub fn owner_of(&self, id: &str) -> Result<mpsc::Sender<Command<M>>, ErrorCode> {
-        self.find(|count| partition_of(id, count), |owner| owner.commands.clone())
+    pub fn owner_of(&self, id: &str) -> Result<Way<M>, ErrorCode> {
+        self.find(|count| partition_of(id, count), |owner| self.way_to(owner))
     }
 
     /// The owner of a partition of the internal topic.
     ///
     /// # Errors
     /// As [`Host::owner_of`].
-    pub fn owner_at(&self, index: i32) -> Result<mpsc::Sender<Command<M>>, ErrorCode> {
-        self.find(|_| index, |owner| owner.commands.clone())
+    pub fn owner_at(&self, index: i32) -> Result<Way<M>, ErrorCode> {
+        self.find(|_| index, |owner| self.way_to(owner))
     }
 
     /// The log that an id's owner writes.
@@ -134,6 +137,14 @@ impl<M: Machine> Host<M> {
     /// As [`Host::owner_of`].
     pub fn log_of(&self, id: &str) -> Result<Arc<Partition>, ErrorCode> {
         self.find(|count| partition_of(id, count), |owner| owner.partition.clone())
+    }
+
+    fn way_to(&self, owner: &OwnerHandle<M>) -> Way<M> {
+        Way {
+            commands: owner.commands.clone(),
+            log: owner.partition.clone(),
+            standing: self.inner.standing.clone(),
+        }
     }
 
     /// `index` makes a partition of the number of all.
@@ -159,10 +170,10 @@ impl<M: Machine> Host<M> {
     ///
     /// # Errors
     /// COORDINATOR_LOAD_IN_PROGRESS while some are still being read.
-    pub fn all_owners(&self) -> Result<Vec<mpsc::Sender<Command<M>>>, ErrorCode> {
+    pub fn all_owners(&self) -> Result<Vec<Way<M>>, ErrorCode> {
         let (topic, here) = (self.topic(), Some(self.inner.session.node()));
         let owners = self.inner.owners.read();
-        let loaded = |owner: &OwnerHandle<M>| owner.is_loaded().then(|| owner.commands.clone());
+        let loaded = |owner: &OwnerHandle<M>| owner.is_loaded().then(|| self.way_to(owner));
         // Also of those that are being opened, or given away: nobody else has what is coordinated there meanwhile.
         let partitions = topic.iter().flat_map(|topic| &topic.partitions);
         let led = partitions.filter(|(_, info)| info.leader == here);
@@ -259,14 +270,33 @@ impl<M: Machine> Host<M> {
     }
 }
 
-/// Asks an owner; one whose leadership is over leaves the question unanswered, which is NOT_COORDINATOR.
-pub(crate) async fn ask<M: Machine>(commands: &mpsc::Sender<Command<M>>, id: String, request: M::Request) -> M::Reply {
-    let resigned = M::refused(&request, ErrorCode::NotCoordinator);
-    let (reply, answer) = oneshot::channel();
-    if commands.send(Command { id, request, reply }).await.is_err() {
-        return resigned;
+/// The way to an owner.
+pub(crate) struct Way<M: Machine> {
+    commands: mpsc::Sender<Command<M>>,
+    log: Arc<Partition>,
+    standing: Standing,
+}
+
+impl<M: Machine> Way<M> {
+    /// Asks it. One whose leadership is over leaves the question unanswered, and the answer of one that may have been
+    /// deposed without knowing it doesn't leave: both are NOT_COORDINATOR, though what was asked for may have been done.
+    pub async fn ask(&self, id: String, request: M::Request) -> M::Reply {
+        let resigned = M::refused(&request, ErrorCode::NotCoordinator);
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command { id, request, reply }).await.is_err() {
+            return resigned;
+        }
+        match answer.await {
+            // Asked behind the decision: what is found out now held when it was made.
+            Ok(answer) if self.standing.holds(&self.log).await => answer,
+            Ok(_) | Err(_) => resigned,
+        }
     }
-    answer.await.unwrap_or(resigned)
+
+    #[cfg(test)]
+    pub fn is_closed(&self) -> bool {
+        self.commands.is_closed()
+    }
 }
 
 /// The partition of the internal topic that has an id: Java's hash of it, made positive as Kafka does.

@@ -13,8 +13,9 @@ use tailwater_runtime::clock::Instant;
 use tailwater_runtime::telemetry::IntGauge;
 use tokio::sync::{mpsc, oneshot};
 
+use super::host::Way;
 use super::replay::replay_batches;
-use super::{Command, Host, Hosted, KeyValue, Machine, Now, Owner, Turn, Waiter, ask};
+use super::{Command, Host, Hosted, KeyValue, Machine, Now, Owner, Turn, Waiter};
 use crate::metadata::TopicCreator;
 use crate::testing::Fixture;
 
@@ -149,6 +150,19 @@ async fn requests_that_never_cease_do_not_starve_timers() {
 async fn an_owner_that_fails_is_begun_again() {
     let fixture = Fixture::start().await;
     fixture.topic("log").await;
+    let host = host(&fixture);
+    for request in [Ask::Panic, Ask::Nothing] {
+        let expected = match request {
+            Ask::Panic => ErrorCode::NotCoordinator,
+            _ => ErrorCode::None,
+        };
+        let owner = living_owner(&host).await;
+        assert_eq!(owner.ask("x".to_owned(), request).await, expected);
+    }
+}
+
+/// A coordinator of the topic `log`.
+fn host(fixture: &Fixture) -> Host<Scripted> {
     let data = &fixture.data;
     let hosted = Hosted {
         topic: NewTopic {
@@ -172,21 +186,14 @@ async fn an_owner_that_fails_is_begun_again() {
         tasks.clone(),
     );
     tasks.spawn("follow", Policy::LOGGED_ABORT, host.clone().follow());
-    for request in [Ask::Panic, Ask::Nothing] {
-        let expected = match request {
-            Ask::Panic => ErrorCode::NotCoordinator,
-            _ => ErrorCode::None,
-        };
-        let commands = living_owner(&host).await;
-        assert_eq!(ask(&commands, "x".to_owned(), request).await, expected);
-    }
+    host
 }
 
-async fn living_owner(host: &Host<Scripted>) -> mpsc::Sender<Command<Scripted>> {
+async fn living_owner(host: &Host<Scripted>) -> Way<Scripted> {
     // A minute and a half: longer than it takes until owners that have failed are begun again.
     for _ in 0..9000 {
         match host.owner_of("x") {
-            Ok(commands) if !commands.is_closed() => return commands,
+            Ok(owner) if !owner.is_closed() => return owner,
             _ => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
@@ -230,4 +237,80 @@ async fn what_compaction_has_emptied_is_passed_over() {
     // What ends no transaction for want of its record, and isn't compaction's, is damage.
     let broken = marker(8, TransactionEnd::Commit).slice(..HEADER_BYTES);
     assert!(replay_batches(&[broken], &mut machine, &fixture.runtime.clock).is_err());
+}
+
+/// The lease that nodes are told in these tests.
+const LEASE: Duration = Duration::from_secs(3);
+
+/// A coordinator over an idle log, whose controller hears nothing of it from now on.
+async fn unheard() -> (Fixture, Way<Scripted>) {
+    let fixture = Fixture::start().await;
+    fixture.topic("log").await;
+    let host = host(&fixture);
+    let owner = living_owner(&host).await;
+    fixture.controller.tell_lease(Some(LEASE));
+    fixture.data.session.heartbeat().await.expect("answered");
+    fixture.controller.hear_nothing(true);
+    (fixture, owner)
+}
+
+/// As long as its lease holds, an answer costs no write. When it doesn't, since the controller is away, answers wait for the WAL's yes,
+/// and many share one write: a controller that is away stops no coordinator.
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_whose_controller_is_away_answers_on() {
+    let (fixture, owner) = unheard().await;
+    let sent = fixture.wal.sent();
+    assert_eq!(owner.ask("x".to_owned(), Ask::Nothing).await, ErrorCode::None);
+    assert_eq!(fixture.wal.sent(), sent, "the lease is enough");
+    tokio::time::sleep(LEASE).await;
+    let all = (0..100).map(|_| owner.ask("x".to_owned(), Ask::Nothing));
+    let answers = futures::future::join_all(all).await;
+    assert_eq!(answers, [ErrorCode::None; 100]);
+    let writes = fixture.wal.sent() - sent;
+    assert!((1..=2).contains(&writes), "{writes} writes for a hundred answers");
+    fixture.controller.hear_nothing(false);
+    fixture.data.session.heartbeat().await.expect("answered");
+    assert_eq!(owner.ask("x".to_owned(), Ask::Nothing).await, ErrorCode::None);
+    assert_eq!(fixture.wal.sent() - sent, writes, "the lease is there again");
+}
+
+/// Without leases, as standalone and under a controller that tells none, nothing is asked of the WAL however long it is silent.
+#[tokio::test(start_paused = true)]
+async fn without_a_lease_a_coordinator_answers_by_itself() {
+    let (fixture, owner) = unheard().await;
+    fixture.controller.hear_nothing(false);
+    fixture.controller.tell_lease(None);
+    fixture.data.session.heartbeat().await.expect("answered");
+    fixture.controller.hear_nothing(true);
+    let sent = fixture.wal.sent();
+    tokio::time::sleep(LEASE * 100).await;
+    assert_eq!(owner.ask("x".to_owned(), Ask::Nothing).await, ErrorCode::None);
+    assert_eq!(fixture.wal.sent(), sent);
+}
+
+/// A coordinator that was deposed while its process stood still answers nothing from memory when it goes on, though nobody has told it:
+/// its lease has run out, and the WAL takes nothing of it.
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_was_deposed_unawares_answers_nothing() {
+    let (fixture, owner) = unheard().await;
+    fixture.wal.seal_unawares();
+    tokio::time::sleep(LEASE).await;
+    assert_eq!(owner.ask("x".to_owned(), Ask::Nothing).await, ErrorCode::NotCoordinator);
+}
+
+/// While neither the controller nor the WAL says anything, clients are told to look again, in time.
+#[tokio::test(start_paused = true)]
+async fn without_lease_and_wal_nothing_is_answered() {
+    let (fixture, owner) = unheard().await;
+    fixture.wal.hold();
+    tokio::time::sleep(LEASE).await;
+    let begun = tokio::time::Instant::now();
+    let all = (0..10).map(|_| owner.ask("x".to_owned(), Ask::Nothing));
+    assert_eq!(futures::future::join_all(all).await, [ErrorCode::NotCoordinator; 10]);
+    assert!(
+        begun.elapsed() < Duration::from_secs(6),
+        "they wait one after the other"
+    );
+    fixture.wal.release();
+    assert_eq!(owner.ask("x".to_owned(), Ask::Nothing).await, ErrorCode::None);
 }

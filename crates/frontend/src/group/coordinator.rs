@@ -18,7 +18,7 @@ use super::metrics::GroupMetrics;
 use super::shard::Shard;
 use crate::admin::settings;
 use crate::config::GroupsConfig;
-use crate::coordinator::{Host, Hosted, ask};
+use crate::coordinator::{Host, Hosted};
 use crate::metadata::{TopicCreator, names};
 use crate::partition::{Partition, Partitions};
 use crate::session::Session;
@@ -90,8 +90,8 @@ impl Groups {
 
     /// Asks a group's owner. Whatever goes wrong is in the reply.
     pub async fn ask(&self, group: String, request: Request) -> Reply {
-        let commands = match self.host.owner_of(&group) {
-            Ok(commands) => commands,
+        let owner = match self.host.owner_of(&group) {
+            Ok(owner) => owner,
             // A group that is being loaded can't miss a heartbeat.
             Err(ErrorCode::CoordinatorLoadInProgress) if matches!(request, Request::Heartbeat(_)) => {
                 return Reply::Heartbeat(ErrorCode::None);
@@ -102,7 +102,7 @@ impl Groups {
             }
             Err(error) => return request.refused(error),
         };
-        ask(&commands, group, request).await
+        owner.ask(group, request).await
     }
 
     /// Asks for a commit of offsets, and waits for it only so long: one connection's requests are answered in order, and its
@@ -119,11 +119,11 @@ impl Groups {
     /// owner writes the marker, so that what it knows is what the log says.
     pub async fn end_transaction(&self, index: i32, marker: TransactionMarker) -> ErrorCode {
         let request = Request::EndTransaction(marker);
-        let commands = match self.host.owner_at(index) {
-            Ok(commands) => commands,
+        let owner = match self.host.owner_at(index) {
+            Ok(owner) => owner,
             Err(error) => return error,
         };
-        match ask(&commands, String::new(), request).await {
+        match owner.ask(String::new(), request).await {
             Reply::Ended(error) => error,
             _ => ErrorCode::UnknownServerError,
         }
@@ -143,9 +143,9 @@ impl Groups {
     /// COORDINATOR_LOAD_IN_PROGRESS while some are still being read.
     pub async fn list(&self) -> Result<Vec<GroupSummary>, ErrorCode> {
         let mut groups = Vec::new();
-        for commands in self.host.all_owners()? {
+        for owner in self.host.all_owners()? {
             // An owner that has resigned meanwhile has no groups.
-            if let Reply::List(Ok(found)) = ask(&commands, String::new(), Request::List).await {
+            if let Reply::List(Ok(found)) = owner.ask(String::new(), Request::List).await {
                 groups.extend(found);
             }
         }

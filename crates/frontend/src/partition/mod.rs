@@ -9,6 +9,7 @@ mod append;
 mod close;
 mod locate;
 mod open;
+mod proof;
 mod read;
 mod registry;
 mod source;
@@ -30,7 +31,7 @@ use tailwater_rpc::wal::WalDirectory;
 use tailwater_runtime::clock::Instant;
 use tailwater_runtime::{Clock, Random, ZstdPool};
 use tailwater_store::ObjectReader;
-use tailwater_types::{LeaderEpoch, Offset, StreamId, TopicId};
+use tailwater_types::{JournalId, LeaderEpoch, Offset, StreamId, TopicId};
 use tokio::sync::Notify;
 
 use crate::cache::{CachedTail, TailCache};
@@ -207,6 +208,11 @@ impl Partition {
     pub fn set_log_start(&self, start: Offset) {
         self.deleted_to.fetch_max(start.0, Ordering::AcqRel);
         self.state.lock().log.trim_aborted(start);
+    }
+
+    /// The journal that this leadership writes, and ends with.
+    pub fn journal_id(&self) -> JournalId {
+        self.journal.id()
     }
 
     /// The offset that the next batch gets.

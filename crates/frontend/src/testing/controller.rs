@@ -4,6 +4,7 @@ mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tailwater_rpc::controller::{
@@ -56,6 +57,10 @@ struct Inner {
     /// No producer ids are to be had.
     has_no_ids: bool,
     asked_for_ids: u32,
+    /// What nodes are told of it.
+    lease: Option<Duration>,
+    /// Whether heartbeats aren't answered.
+    hears_nothing: bool,
 }
 
 struct FakeJournal {
@@ -145,6 +150,16 @@ impl FakeController {
         let mut inner = self.inner.lock();
         inner.has_no_ids = refuses;
         inner.asked_for_ids
+    }
+
+    /// What nodes are told from now on: after what silence they are fenced.
+    pub fn tell_lease(&self, lease: Option<Duration>) {
+        self.inner.lock().lease = lease;
+    }
+
+    /// No heartbeat is answered from now on, or each is again.
+    pub fn hear_nothing(&self, nothing: bool) {
+        self.inner.lock().hears_nothing = nothing;
     }
 
     /// Gives up what a node has open.

@@ -110,6 +110,14 @@ impl FakeWal {
         Lsn(journal.durable as u64)
     }
 
+    /// Seals every journal, and whoever writes it learns of that when it writes again.
+    pub fn seal_unawares(&self) {
+        for journal in self.inner.lock().journals.values_mut() {
+            journal.sealed = true;
+            journal.entries.truncate(journal.durable);
+        }
+    }
+
     /// Seals every journal: what was sent and isn't durable is in them, or is lost. Nobody who has sent it hears of that. From now
     /// on everything becomes durable at once.
     pub fn seal_all(&self, keeps: bool) {

@@ -23,7 +23,7 @@ use super::shard::Shard;
 use super::state::{EPOCH_PER_TRANSACTION, ProducerRef, TopicPartition, Transaction};
 use crate::admin::settings;
 use crate::config::TransactionsConfig;
-use crate::coordinator::{Host, Hosted, ask};
+use crate::coordinator::{Host, Hosted};
 use crate::error_codes;
 use crate::metadata::{ProducerIdPool, TopicCreator, names};
 use crate::partition::Partitions;
@@ -345,9 +345,9 @@ impl Transactions {
     /// COORDINATOR_LOAD_IN_PROGRESS while some are still being read.
     pub async fn list(&self) -> Result<Vec<Summary>, ErrorCode> {
         let mut all = Vec::new();
-        for commands in self.host.all_owners()? {
+        for owner in self.host.all_owners()? {
             // An owner that has resigned meanwhile has none.
-            if let Reply::Listed(Ok(found)) = ask(&commands, String::new(), Request::List).await {
+            if let Reply::Listed(Ok(found)) = owner.ask(String::new(), Request::List).await {
                 all.extend(found);
             }
         }
@@ -361,7 +361,7 @@ impl Transactions {
     /// Asks an id's owner here. Whatever goes wrong is in the reply.
     async fn ask(&self, id: &str, request: Request) -> Reply {
         match self.host.owner_of(id) {
-            Ok(commands) => ask(&commands, id.to_owned(), request).await,
+            Ok(owner) => owner.ask(id.to_owned(), request).await,
             // Without the topic nobody is the coordinator of anything.
             Err(ErrorCode::CoordinatorNotAvailable) => request.refused(ErrorCode::NotCoordinator),
             Err(error) => request.refused(error),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tailwater_types::{
@@ -85,6 +86,9 @@ pub struct Registration {
     pub node_epoch: NodeEpoch,
     /// To be written to the superblock, then confirmed; for WAL nodes.
     pub device_epoch: Option<DeviceEpoch>,
+    /// For how long after a call of the node's was sent the node isn't fenced for being silent. `None`: it never is, or the
+    /// controller is one that doesn't tell.
+    pub lease: Option<Duration>,
 }
 
 /// docs/design.md section 3, "Controlled shutdown".
@@ -111,6 +115,8 @@ pub struct HeartbeatAnswer {
     /// Leaderships that the node is asked to give away ([`super::Journals::close_streams`]), since another leads fewer. It may
     /// as well not: what isn't named any more isn't wanted any more.
     pub asked: Vec<OpenStream>,
+    /// As [`Registration::lease`].
+    pub lease: Option<Duration>,
 }
 
 /// One atomic step of the metadata, or all of it.

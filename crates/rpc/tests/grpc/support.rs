@@ -77,6 +77,7 @@ impl Nodes for Fake {
             controller_epoch: caller.controller_epoch.next(),
             state: NodeState::Active,
             asked: Vec::new(),
+            lease: None,
         })
     }
 

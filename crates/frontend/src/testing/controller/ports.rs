@@ -48,6 +48,7 @@ impl Nodes for FakeController {
             controller_epoch: ControllerEpoch(1),
             node_epoch: epoch,
             device_epoch: None,
+            lease: inner.lease,
         })
     }
 
@@ -56,6 +57,12 @@ impl Nodes for FakeController {
     }
 
     async fn heartbeat(&self, caller: Caller, request: Heartbeat) -> Result<HeartbeatAnswer> {
+        if self.inner.lock().hears_nothing {
+            return Err(Error::Unavailable {
+                detail: "nobody hears it".to_owned(),
+                outcome: Outcome::Unknown,
+            });
+        }
         self.check(caller)?;
         let mut inner = self.inner.lock();
         let mut led = inner.streams.values().map(|stream| stream.partition.leader);
@@ -78,6 +85,7 @@ impl Nodes for FakeController {
             controller_epoch: ControllerEpoch(1),
             state,
             asked: inner.asks.clone(),
+            lease: inner.lease,
         })
     }
 

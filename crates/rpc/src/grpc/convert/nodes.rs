@@ -1,5 +1,7 @@
 //! Messages of the port `Nodes`.
 
+use std::time::Duration;
+
 use tailwater_types::{ControllerEpoch, DeviceEpoch, MetadataVersion, NodeEpoch, NodeId, StreamId};
 
 use super::{
@@ -140,6 +142,7 @@ impl From<Registration> for proto::Registration {
             controller_epoch: registration.controller_epoch.0,
             node_epoch: registration.node_epoch.0,
             device_epoch: registration.device_epoch.map(|epoch| epoch.0),
+            lease_ms: registration.lease.map(super::tasks::ms),
         }
     }
 }
@@ -153,6 +156,7 @@ impl TryFrom<proto::Registration> for Registration {
             controller_epoch: ControllerEpoch(registration.controller_epoch),
             node_epoch: NodeEpoch(registration.node_epoch),
             device_epoch: registration.device_epoch.map(DeviceEpoch),
+            lease: registration.lease_ms.map(Duration::from_millis),
         })
     }
 }
@@ -163,6 +167,7 @@ impl From<HeartbeatAnswer> for proto::HeartbeatAnswer {
             controller_epoch: answer.controller_epoch.0,
             state: proto::NodeState::from(answer.state).into(),
             asked: into_all(answer.asked),
+            lease_ms: answer.lease.map(super::tasks::ms),
         }
     }
 }
@@ -175,6 +180,7 @@ impl TryFrom<proto::HeartbeatAnswer> for HeartbeatAnswer {
             controller_epoch: ControllerEpoch(answer.controller_epoch),
             state: node_state(answer.state, "state")?,
             asked: all(answer.asked)?,
+            lease: answer.lease_ms.map(Duration::from_millis),
         })
     }
 }

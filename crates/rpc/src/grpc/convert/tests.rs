@@ -138,6 +138,7 @@ fn structs_survive_the_wire() {
         controller_epoch: ControllerEpoch(1),
         node_epoch: NodeEpoch(2),
         device_epoch: Some(DeviceEpoch(0)),
+        lease: Some(Duration::from_millis(3_000)),
     });
     let states = [
         NodeState::Starting,
@@ -155,6 +156,7 @@ fn structs_survive_the_wire() {
                 stream: StreamId(7),
                 leader_epoch: LeaderEpoch(3),
             }],
+            lease: (state == NodeState::Active).then_some(Duration::from_millis(1_500)),
         });
     }
     for tier in [Tier::Frontend, Tier::Wal, Tier::Compactor] {

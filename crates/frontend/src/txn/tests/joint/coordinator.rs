@@ -1,18 +1,30 @@
 //! Coordinators, one a term: the shard, its records on their way to the log, its markers on their way to leaders.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use tailwater_kafka::ErrorCode;
 use tailwater_kafka::batch::{Marker, TransactionEnd};
 use tailwater_log::TransactionMarker;
+use tailwater_runtime::clock::Instant;
 
 use super::partition::Place;
-use super::world::{Event, World, name};
+use super::world::{Event, Unawares, World, name};
+use crate::lease::Lease;
 use crate::txn::effects::*;
 use crate::txn::record;
 use crate::txn::shard::Shard;
 use crate::txn::state::*;
 use crate::txn::tests::harness::limits;
+
+/// After what silence a node is fenced.
+const LEASE_MS: u64 = 3_000;
+/// How often it says that it is there, and how long an answer takes: mostly, and at most.
+const HEARTBEAT_MS: u64 = 500;
+const ANSWER_MOSTLY_MS: u64 = 1_000;
+const ANSWER_AT_MOST_MS: u64 = 30_000;
+/// By how many thousandths clocks run too fast or too slow, at most.
+const CLOCKS_DIFFER: u64 = 40;
 
 pub struct Coordinator {
     pub shard: Shard,
@@ -21,6 +33,10 @@ pub struct Coordinator {
     rounds: BTreeMap<u64, Round>,
     /// Deposed: until when it doesn't know.
     gone_at_ms: Option<u64>,
+    /// What it has of its lease, on its own clock, since the controller has heard it last.
+    lease: Option<Lease>,
+    /// By how many thousandths its clock runs too fast.
+    fast: i64,
 }
 
 /// Who is told.
@@ -36,6 +52,60 @@ struct Round {
 }
 
 impl World {
+    /// The newest coordinator is to be another node soon: it gives its place away, or isn't heard any more.
+    pub fn lose_coordinator(&mut self) {
+        let term = self.coordinators.len() - 1;
+        if self.options.unawares == Unawares::Answers {
+            return self.elect();
+        }
+        if self.coordinators[term].lease.is_some() {
+            return;
+        }
+        let sent_ms = self.now_ms.saturating_sub(self.draw(0, HEARTBEAT_MS));
+        let is_late = self.chance.chance(2);
+        let took_ms = self.draw(0, if is_late { ANSWER_AT_MOST_MS } else { ANSWER_MOSTLY_MS });
+        let heard_ms = sent_ms + self.draw(0, took_ms + 1);
+        let counted_from_ms = match self.options.unawares {
+            Unawares::LeasedFromTheAnswer => sent_ms + took_ms,
+            Unawares::Leased | Unawares::Answers => sent_ms,
+        };
+        let in_order = self.chance.chance(2);
+        let length = if in_order { 0 } else { LEASE_MS };
+        let lease = Lease::new(
+            self.clock_of(term, counted_from_ms),
+            Some(Duration::from_millis(length)),
+        );
+        self.coordinators[term].lease = Some(lease);
+        match in_order {
+            true => self.elect(),
+            false => {
+                let lost_ms = heard_ms + LEASE_MS + 1;
+                self.after(lost_ms - self.now_ms, Event::LeaseLost { term });
+            }
+        }
+    }
+
+    pub fn lease_lost(&mut self, term: usize) {
+        if !self.is_deposed(term) {
+            self.elect();
+        }
+    }
+
+    /// What a coordinator's clock shows at a time.
+    fn clock_of(&self, term: usize, ms: u64) -> Instant {
+        let fast = self.coordinators[term].fast * ms as i64 / 1_000;
+        self.at_ms(ms.saturating_add_signed(fast))
+    }
+
+    /// Whether an answer of its leaves: who isn't deposed has the WAL's yes, where its lease has run out.
+    fn may_answer(&self, term: usize) -> bool {
+        if !self.is_deposed(term) || self.options.unawares == Unawares::Answers {
+            return true;
+        }
+        let lease = self.coordinators[term].lease;
+        lease.is_some_and(|lease| lease.holds(self.clock_of(term, self.now_ms)))
+    }
+
     /// Another node coordinates from now on: what was on its way is in the log, in part, or isn't.
     pub fn elect(&mut self) {
         let gone_at_ms = self.now_ms + self.draw(0, 30_000);
@@ -60,6 +130,8 @@ impl World {
             waiting: BTreeMap::new(),
             rounds: BTreeMap::new(),
             gone_at_ms: None,
+            lease: None,
+            fast: self.draw(0, 2 * CLOCKS_DIFFER) as i64 - CLOCKS_DIFFER as i64,
         });
         self.carry_out(self.coordinators.len() - 1, effects);
     }
@@ -91,8 +163,7 @@ impl World {
         {
             return;
         }
-        let answers = !self.is_deposed(term) || self.options.deposed_coordinators_answer;
-        if !answers || !self.is_alive(term) {
+        if !self.may_answer(term) || !self.is_alive(term) {
             return self.answer(asker, request.refused(ErrorCode::NotCoordinator));
         }
         let (waiter, now) = (Waiter(self.number()), self.now());

@@ -32,10 +32,21 @@ pub struct Options {
     pub versions: [i16; 2],
     /// Whether a marker of version 1 may come when its transaction has ended everywhere.
     pub late_markers_of_version_1: bool,
-    /// Whether a deposed coordinator that doesn't know it yet answers.
-    pub deposed_coordinators_answer: bool,
+    /// When a coordinator answers that doesn't know yet that it is deposed.
+    pub unawares: Unawares,
     /// Whether leaders ask no coordinator.
     pub without_guards: bool,
+}
+
+/// What lets an answer of a coordinator out that was deposed and doesn't know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unawares {
+    /// Its lease, as in the server.
+    Leased,
+    /// Its lease, wrongly counted from when the controller's answer came.
+    LeasedFromTheAnswer,
+    /// Nothing keeps it back, and the next coordinator is there at once.
+    Answers,
 }
 
 impl Default for Options {
@@ -43,7 +54,7 @@ impl Default for Options {
         Self {
             versions: [0, 2],
             late_markers_of_version_1: false,
-            deposed_coordinators_answer: false,
+            unawares: Unawares::Leased,
             without_guards: false,
         }
     }
@@ -137,6 +148,10 @@ pub enum Event {
         id: usize,
     },
     Fault,
+    /// The lease of the coordinator of this term has run out at the controller.
+    LeaseLost {
+        term: usize,
+    },
     Look {
         partition: usize,
     },
@@ -209,6 +224,10 @@ impl World {
             at: self.base + Duration::from_millis(self.now_ms),
             wall_ms: 1_000_000 + self.now_ms as i64,
         }
+    }
+
+    pub fn at_ms(&self, ms: u64) -> Instant {
+        self.base + Duration::from_millis(ms)
     }
 
     pub fn ms_of(&self, at: Instant) -> u64 {
@@ -339,6 +358,7 @@ impl World {
                 }
             }
             Event::Fault => self.fault(),
+            Event::LeaseLost { term } => self.lease_lost(term),
             event => self.at_client(event),
         }
     }
@@ -348,7 +368,7 @@ impl World {
             return;
         }
         match self.draw(0, 10) {
-            0 | 1 => self.elect(),
+            0 | 1 => self.lose_coordinator(),
             2..5 => {
                 let partition = self.draw(0, PARTITIONS as u64) as usize;
                 self.lead(partition);
