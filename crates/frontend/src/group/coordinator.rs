@@ -109,8 +109,7 @@ impl Groups {
     /// member's heartbeats are behind. What is written later counts all the same, as with Kafka.
     pub async fn commit(&self, group: String, request: Request) -> ErrorCode {
         match self.clock().timeout(COMMIT_TIMEOUT, self.ask(group, request)).await {
-            Ok(Reply::Commit(error)) => error,
-            Ok(_) => ErrorCode::UnknownServerError,
+            Ok(reply) => reply.into_commit(),
             Err(_elapsed) => ErrorCode::CoordinatorNotAvailable,
         }
     }
@@ -123,10 +122,7 @@ impl Groups {
             Ok(owner) => owner,
             Err(error) => return error,
         };
-        match owner.ask(String::new(), request).await {
-            Reply::Ended(error) => error,
-            _ => ErrorCode::UnknownServerError,
-        }
+        owner.ask(String::new(), request).await.into_ended()
     }
 
     /// The log of a group that is coordinated here.
@@ -145,9 +141,8 @@ impl Groups {
         let mut groups = Vec::new();
         for owner in self.host.all_owners()? {
             // An owner that has resigned meanwhile has no groups.
-            if let Reply::List(Ok(found)) = owner.ask(String::new(), Request::List).await {
-                groups.extend(found);
-            }
+            let found = owner.ask(String::new(), Request::List).await.into_list();
+            groups.extend(found.unwrap_or_default());
         }
         Ok(groups)
     }

@@ -191,6 +191,16 @@ pub enum Request {
     DeleteOffsets(Vec<TopicPartition>),
 }
 
+/// What a client can ask about who is a member of a group.
+#[derive(Clone, Debug)]
+pub enum Membership {
+    Join(Join),
+    Sync(Sync),
+    Heartbeat(MemberRef),
+    ConsumerHeartbeat(Box<Heartbeat>),
+    Leave(Vec<Leaving>),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     Join(JoinReply),
@@ -320,6 +330,35 @@ impl SyncReply {
         Self {
             error,
             ..Self::default()
+        }
+    }
+}
+
+impl Membership {
+    /// How large it is, not to the byte.
+    pub fn about_bytes(&self) -> usize {
+        const SMALL: usize = 256;
+        SMALL
+            + match self {
+                Self::Join(join) => join.protocols.iter().map(|protocol| protocol.metadata.len()).sum(),
+                Self::Sync(sync) => sync.assignments.iter().map(|(id, part)| id.len() + part.len()).sum(),
+                Self::Heartbeat(_) => 0,
+                Self::ConsumerHeartbeat(request) => request.about_bytes(),
+                Self::Leave(leaving) => leaving.iter().map(|who| SMALL + who.member_id.len()).sum(),
+            }
+    }
+
+    /// The reply that refuses it as a whole.
+    pub fn refused(&self, error: ErrorCode) -> Reply {
+        match self {
+            Self::Join(join) => Reply::Join(JoinReply::refused(&join.member_id, error)),
+            Self::Sync(_) => Reply::Sync(SyncReply::refused(error)),
+            Self::Heartbeat(_) => Reply::Heartbeat(error),
+            Self::ConsumerHeartbeat(_) => Reply::ConsumerHeartbeat(Box::new(HeartbeatReply::refused((error, None)))),
+            Self::Leave(_) => Reply::Leave(LeaveReply {
+                error,
+                members: Vec::new(),
+            }),
         }
     }
 }

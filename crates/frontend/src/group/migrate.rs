@@ -14,14 +14,14 @@ use tailwater_types::TopicId;
 
 use super::consumer::classic;
 use super::consumer::group::ConsumerGroup;
-use super::consumer::heartbeat::{Around, Heartbeat, HeartbeatReply, Refusal, partitions};
+use super::consumer::heartbeat::{Around, Heartbeat, HeartbeatReply, Refusal, held};
 use super::consumer::record::{
     ClassicMember, ConsumerRecord, CurrentAssignment, GroupEpoch, Subscription, TargetEpoch,
 };
 use super::consumer::state::{Dissolved, Draft, Partitions, State};
 use super::consumer::topics;
 use super::delete::CONSUMER;
-use super::effects::{JoinReply, Record, Reply, Request, Step, Then, Waiter};
+use super::effects::{JoinReply, Membership, Record, Reply, Step, Then, Waiter};
 use super::modern::around;
 use super::record::from_ms;
 use super::state::{Group, Member, Phase};
@@ -36,7 +36,7 @@ const PAST_THE_NEXT: i32 = 2;
 
 impl Group {
     /// A member of the new protocol joins a classic group: its coordinator assigns from now on.
-    pub(super) fn upgrade(&mut self, request: Heartbeat, waiter: Waiter, step: &mut Step<'_>) {
+    pub(super) fn upgrade(&mut self, request: Box<Heartbeat>, waiter: Waiter, step: &mut Step<'_>) {
         let around = around(step, &self.id);
         let (converted, mut records) = match self.to_consumer(&around) {
             Ok(converted) => converted,
@@ -48,7 +48,7 @@ impl Group {
             }
         };
         let mut consumer = ConsumerGroup::converted(converted, &around);
-        let outcome = consumer.ask(Request::ConsumerHeartbeat(Box::new(request)), waiter, &around);
+        let outcome = consumer.ask(Membership::ConsumerHeartbeat(request), waiter, &around);
         step.effects.replies.extend(outcome.replies);
         // It is refused, and so the group stays as it is.
         let Some(write) = outcome.write else { return };
@@ -230,7 +230,7 @@ impl Group {
             let has = state
                 .members
                 .get(id)
-                .map(|member| has(&member.current))
+                .map(|member| held(&member.current))
                 .unwrap_or_default();
             member.assignment = classic::assignment(&has, version, step.topics);
         }
@@ -277,15 +277,6 @@ fn not_given_back(mut assigned: Vec<Partitions>, owned: Vec<Partitions>) -> Vec<
         }
     }
     assigned
-}
-
-/// What a member has, or hasn't given back yet.
-fn has(current: &CurrentAssignment) -> Partitions {
-    let mut has = partitions(&current.assigned);
-    for (topic, revoking) in partitions(&current.revoking) {
-        has.entry(topic).or_default().extend(revoking);
-    }
-    has
 }
 
 fn each(partitions: &Partitions) -> impl Iterator<Item = (TopicId, i32)> {

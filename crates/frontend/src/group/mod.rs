@@ -23,6 +23,7 @@ mod offsets;
 mod pending;
 mod rebalance;
 mod record;
+mod reply;
 mod shard;
 mod state;
 mod subscription;

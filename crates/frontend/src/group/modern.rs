@@ -8,15 +8,15 @@ use std::collections::BTreeSet;
 use tailwater_kafka::ErrorCode;
 
 use super::consumer::group::{ConsumerGroup, Outcome};
-use super::consumer::heartbeat::{Around, Heartbeat, HeartbeatReply, partitions};
+use super::consumer::heartbeat::{Around, Heartbeat, HeartbeatReply, held};
 use super::consumer::offsets::Claim;
-use super::consumer::record::{ConsumerRecord, CurrentAssignment};
+use super::consumer::record::ConsumerRecord;
 use super::consumer::state::JOINING;
 use super::consumer::{target, topics};
 use super::delete::CONSUMER;
 use super::effects::{
-    CommittedOffset, ConsumerDescription, ConsumerMember, DescribeError, FetchOffsets, MemberRef, Record, Reply,
-    Request, Step, Then, TopicPartition, Waiter,
+    CommittedOffset, ConsumerDescription, ConsumerMember, DescribeError, FetchOffsets, MemberRef, Membership, Record,
+    Reply, Step, Then, TopicPartition, Waiter,
 };
 use super::state::{Group, Phase};
 
@@ -29,9 +29,9 @@ pub(super) fn around<'a>(step: &Step<'a>, group: &str) -> Around<'a> {
 }
 
 impl Group {
-    pub(super) fn consumer_heartbeat(&mut self, request: Heartbeat, waiter: Waiter, step: &mut Step<'_>) {
+    fn consumer_heartbeat(&mut self, request: Box<Heartbeat>, waiter: Waiter, step: &mut Step<'_>) {
         if self.consumer.is_some() {
-            self.ask_consumer(Request::ConsumerHeartbeat(Box::new(request)), waiter, step);
+            self.ask_consumer(Membership::ConsumerHeartbeat(request), waiter, step);
         } else if request.member_epoch == JOINING {
             self.upgrade(request, waiter, step);
         } else {
@@ -42,26 +42,28 @@ impl Group {
     }
 
     /// A request about who is a member of the group.
-    pub(super) fn membership(&mut self, request: Request, waiter: Waiter, step: &mut Step<'_>) {
+    pub(super) fn membership(&mut self, request: Membership, waiter: Waiter, step: &mut Step<'_>) {
+        let is_consumer = self.consumer.is_some();
         match request {
-            Request::ConsumerHeartbeat(request) => self.consumer_heartbeat(*request, waiter, step),
+            Membership::ConsumerHeartbeat(request) => self.consumer_heartbeat(request, waiter, step),
             // It founds a classic group where nobody is a member.
-            Request::Join(join) => match self.becomes_classic(step) {
+            Membership::Join(join) => match self.becomes_classic(step) {
                 true => self.join(join, waiter, step),
-                false => self.ask_consumer(Request::Join(join), waiter, step),
+                false => self.ask_consumer(Membership::Join(join), waiter, step),
             },
-            other if self.consumer.is_some() => self.ask_consumer(other, waiter, step),
-            Request::Sync(sync) => self.sync(sync, waiter, step),
-            Request::Heartbeat(member) => {
+            other @ (Membership::Sync(_) | Membership::Heartbeat(_) | Membership::Leave(_)) if is_consumer => {
+                self.ask_consumer(other, waiter, step);
+            }
+            Membership::Sync(sync) => self.sync(sync, waiter, step),
+            Membership::Heartbeat(member) => {
                 let error = self.heartbeat(&member, step);
                 step.reply(waiter, Reply::Heartbeat(error));
             }
-            Request::Leave(leaving) => self.leave(&leaving, waiter, step),
-            other => step.reply(waiter, other.refused(ErrorCode::InvalidRequest)),
+            Membership::Leave(leaving) => self.leave(&leaving, waiter, step),
         }
     }
 
-    fn ask_consumer(&mut self, request: Request, waiter: Waiter, step: &mut Step<'_>) {
+    fn ask_consumer(&mut self, request: Membership, waiter: Waiter, step: &mut Step<'_>) {
         if let Some(consumer) = &mut self.consumer {
             let outcome = consumer.ask(request, waiter, &around(step, &self.id));
             self.carry_out(outcome, step);
@@ -222,19 +224,12 @@ impl Group {
     pub(super) fn describe_consumer(&self, step: &Step<'_>) -> Result<ConsumerDescription, DescribeError> {
         let consumer = self.consumer.as_ref().ok_or(DescribeError::OtherType)?;
         let state = consumer.state();
-        // Who is giving a partition back answers for it until it has.
-        let has = |current: &CurrentAssignment| {
-            let mut has = partitions(&current.assigned);
-            for (topic, revoking) in partitions(&current.revoking) {
-                has.entry(topic).or_default().extend(revoking);
-            }
-            has
-        };
         let member = |(id, member): (&String, &std::sync::Arc<super::consumer::state::Member>)| ConsumerMember {
             member_id: id.clone(),
             epoch: member.current.epoch,
             subscription: member.subscription.clone(),
-            assigned: has(&member.current),
+            // Who is giving a partition back answers for it until it has.
+            assigned: held(&member.current),
             target: (*state.target_of(id)).clone(),
         };
         Ok(ConsumerDescription {

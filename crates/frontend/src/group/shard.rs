@@ -17,7 +17,8 @@ use tailwater_runtime::clock::Instant;
 use super::consumer::state::JOINING;
 use super::consumer::topics::Topics;
 use super::effects::{
-    Commit, Effects, JoinReply, LeaveReply, Limits, Now, Record, Reply, Request, Step, SyncReply, Then, Waiter, Write,
+    Commit, Effects, JoinReply, LeaveReply, Limits, Membership, Now, Record, Reply, Request, Step, SyncReply, Then,
+    Waiter, Write,
 };
 use super::offsets;
 use super::state::Group;
@@ -133,11 +134,14 @@ impl Shard {
             effects: &mut effects,
         };
         match request {
-            request @ (Request::Join(_)
-            | Request::Sync(_)
-            | Request::Heartbeat(_)
-            | Request::ConsumerHeartbeat(_)
-            | Request::Leave(_)) => slot.group.membership(request, waiter, &mut step),
+            Request::Join(join) => slot.group.membership(Membership::Join(join), waiter, &mut step),
+            Request::Sync(sync) => slot.group.membership(Membership::Sync(sync), waiter, &mut step),
+            Request::Heartbeat(member) => slot.group.membership(Membership::Heartbeat(member), waiter, &mut step),
+            Request::ConsumerHeartbeat(request) => {
+                slot.group
+                    .membership(Membership::ConsumerHeartbeat(request), waiter, &mut step);
+            }
+            Request::Leave(leaving) => slot.group.membership(Membership::Leave(leaving), waiter, &mut step),
             Request::Commit(commit) => slot.group.commit(commit, waiter, &mut step),
             Request::CommitInTransaction(commit) => slot.group.commit_in_transaction(commit, waiter, &mut step),
             Request::FetchOffsets(asked) => slot.group.fetch_offsets(asked, waiter, &mut step),

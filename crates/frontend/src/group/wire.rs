@@ -11,9 +11,7 @@ use tailwater_kafka::messages::*;
 use tailwater_kafka::{ErrorCode, Str, Uuid};
 
 use super::coordinator::Groups;
-use super::effects::{
-    Join, JoinReply, JoinedMember, LeaveReply, Leaving, MemberRef, Protocol, Reply, Request, Sync, SyncReply,
-};
+use super::effects::{Join, JoinReply, JoinedMember, Leaving, MemberRef, Protocol, Request, Sync, SyncReply};
 use super::record::from_ms;
 use crate::server::RequestContext;
 
@@ -48,10 +46,7 @@ pub(crate) async fn join_group(
         None => {
             let group = String::from(request.group_id.clone());
             let join = to_join(request, session_timeout, context, member_uuid);
-            match groups.ask(group, Request::Join(join)).await {
-                Reply::Join(reply) => reply,
-                _ => JoinReply::refused("", ErrorCode::UnknownServerError),
-            }
+            groups.ask(group, Request::Join(join)).await.into_join()
         }
     };
     from_join_reply(reply, version)
@@ -135,10 +130,10 @@ pub(crate) async fn sync_group(
             protocol_name: request.protocol_name.map(String::from),
             assignments,
         };
-        match groups.ask(request.group_id.into(), Request::Sync(sync)).await {
-            Reply::Sync(reply) => reply,
-            _ => SyncReply::refused(ErrorCode::UnknownServerError),
-        }
+        groups
+            .ask(request.group_id.into(), Request::Sync(sync))
+            .await
+            .into_sync()
     };
     SyncGroupResponse {
         throttle_time_ms: 0,
@@ -154,10 +149,8 @@ pub(crate) async fn heartbeat(groups: &Groups, request: HeartbeatRequest) -> Hea
         ErrorCode::InvalidGroupId
     } else {
         let member = member_ref(request.member_id, request.group_instance_id, request.generation_id);
-        match groups.ask(request.group_id.into(), Request::Heartbeat(member)).await {
-            Reply::Heartbeat(error) => error,
-            _ => ErrorCode::UnknownServerError,
-        }
+        let reply = groups.ask(request.group_id.into(), Request::Heartbeat(member)).await;
+        reply.into_heartbeat()
     };
     HeartbeatResponse {
         throttle_time_ms: 0,
@@ -189,13 +182,7 @@ pub(crate) async fn leave_group(
         instance_id: member.group_instance_id.clone().map(String::from),
     };
     let leave = Request::Leave(members.iter().map(leaving).collect());
-    let reply = match groups.ask(request.group_id.into(), leave).await {
-        Reply::Leave(reply) => reply,
-        _ => LeaveReply {
-            error: ErrorCode::UnknownServerError,
-            members: Vec::new(),
-        },
-    };
+    let reply = groups.ask(request.group_id.into(), leave).await.into_leave();
     if !is_batched {
         let error_code = match reply.error {
             ErrorCode::None => reply.members.first().copied().unwrap_or_default(),

@@ -11,7 +11,7 @@ use tailwater_types::TopicId;
 use super::consumer::heartbeat::{Heartbeat, HeartbeatReply};
 use super::consumer::state::Partitions;
 use super::coordinator::Groups;
-use super::effects::{ConsumerDescription, ConsumerMember, DescribeError, Reply, Request};
+use super::effects::{ConsumerDescription, ConsumerMember, Request};
 use super::wire_describe::{ALL_GROUP_OPERATIONS, not_found};
 use crate::server::RequestContext;
 use crate::view::Snapshot;
@@ -39,13 +39,8 @@ pub(crate) async fn consumer_group_heartbeat(
     } else if let Err(refusal) = heartbeat.validate(needs_member_id) {
         HeartbeatReply::refused(refusal)
     } else {
-        match groups
-            .ask(group_id, Request::ConsumerHeartbeat(Box::new(heartbeat)))
-            .await
-        {
-            Reply::ConsumerHeartbeat(reply) => *reply,
-            _ => HeartbeatReply::refused((ErrorCode::UnknownServerError, None)),
-        }
+        let request = Request::ConsumerHeartbeat(Box::new(heartbeat));
+        *groups.ask(group_id, request).await.into_consumer_heartbeat()
     };
     from_reply(reply)
 }
@@ -106,11 +101,7 @@ pub(crate) async fn consumer_group_describe(
     let mut described = Vec::with_capacity(request.group_ids.len());
     for group_id in request.group_ids {
         let reply = groups.ask(group_id.clone().into(), Request::DescribeConsumer).await;
-        let found = match reply {
-            Reply::DescribeConsumer(found) => found,
-            _ => Err(DescribeError::Code(ErrorCode::UnknownServerError)),
-        };
-        let mut group = match found {
+        let mut group = match reply.into_described_consumer() {
             Ok(found) => to_described(group_id, found, view),
             Err(error) => {
                 let (error_code, error_message) = not_found(&group_id, error, "consumer");

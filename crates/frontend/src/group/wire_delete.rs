@@ -9,7 +9,7 @@ use tailwater_kafka::messages::*;
 use tailwater_kafka::{ErrorCode, Str};
 
 use super::coordinator::Groups;
-use super::effects::{Reply, Request, TopicPartition};
+use super::effects::{Request, TopicPartition};
 use crate::view::Snapshot;
 
 /// Groups of one request that are being deleted at the same time.
@@ -28,10 +28,10 @@ pub(crate) async fn delete_groups(groups: &Groups, request: DeleteGroupsRequest)
 }
 
 async fn delete_group(groups: &Groups, group_id: Str) -> DeletableGroupResult {
-    let error_code = match groups.ask(group_id.clone().into(), Request::Delete).await {
-        Reply::Delete(error) => error,
-        _ => ErrorCode::UnknownServerError,
-    };
+    let error_code = groups
+        .ask(group_id.clone().into(), Request::Delete)
+        .await
+        .into_deleted();
     DeletableGroupResult { group_id, error_code }
 }
 
@@ -64,10 +64,10 @@ pub(crate) async fn offset_delete(
         );
     }
     // Also about nothing: a group that isn't there, or is in use, is an error of the whole request.
-    let errors = match groups.ask(request.group_id.into(), Request::DeleteOffsets(asked)).await {
-        Reply::DeleteOffsets(Ok(errors)) => errors,
-        Reply::DeleteOffsets(Err(error)) => return refused(error),
-        _ => return refused(ErrorCode::UnknownServerError),
+    let reply = groups.ask(request.group_id.into(), Request::DeleteOffsets(asked)).await;
+    let errors = match reply.into_deleted_offsets() {
+        Ok(errors) => errors,
+        Err(error) => return refused(error),
     };
     let mut errors = errors.into_iter();
     let mut topics = Vec::with_capacity(request.topics.len());

@@ -6,7 +6,7 @@ use tailwater_kafka::messages::*;
 use tailwater_kafka::{ErrorCode, Str};
 
 use super::coordinator::Groups;
-use super::effects::{DescribeError, GroupDescription, GroupSummary, MemberMetadata, Reply, Request};
+use super::effects::{DescribeError, GroupDescription, GroupSummary, MemberMetadata, Request};
 use crate::server::RequestContext;
 
 /// From here on an unknown group is an error (KIP-1043); before, it is a group in the state Dead.
@@ -24,11 +24,7 @@ pub(crate) async fn describe_groups(
     let mut described = Vec::with_capacity(request.groups.len());
     for group_id in request.groups {
         let reply = groups.ask(group_id.clone().into(), Request::Describe).await;
-        let found = match reply {
-            Reply::Describe(found) => found,
-            _ => Err(DescribeError::Code(ErrorCode::UnknownServerError)),
-        };
-        let mut group = to_described(group_id, found, context.version);
+        let mut group = to_described(group_id, reply.into_described(), context.version);
         if request.include_authorized_operations && !group.error_code.is_error() {
             group.authorized_operations = ALL_GROUP_OPERATIONS;
         }

@@ -9,7 +9,7 @@ use tailwater_types::TopicId;
 
 use super::coordinator::Groups;
 use super::effects::{
-    Commit, CommittedOffset, FetchOffsets, Fetched, FetchedTopic, MemberRef, Reply, Request, TopicPartition,
+    Commit, CommittedOffset, FetchOffsets, Fetched, FetchedTopic, MemberRef, Request, TopicPartition,
 };
 use crate::server::RequestContext;
 use crate::view::{Snapshot, Topic};
@@ -255,10 +255,7 @@ async fn fetch_group(
         member_epoch,
         topics: asked.clone(),
     });
-    let fetched = match groups.ask(group_id.clone().into(), request).await {
-        Reply::FetchOffsets(fetched) => fetched,
-        _ => Err(ErrorCode::UnknownServerError),
-    };
+    let fetched = groups.ask(group_id.clone().into(), request).await.into_fetched();
     let mut answer = OffsetFetchResponseGroup {
         group_id,
         topics: unknown,

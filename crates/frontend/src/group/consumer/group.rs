@@ -17,11 +17,15 @@ use super::state::{Dissolved, Draft, JOINING, State};
 use super::timers::Timers;
 use super::{classic, leave};
 use crate::coordinator::{Now, Waiter};
-use crate::group::effects::{Join, JoinReply, LeaveReply, MemberRef, Reply, Request, Sync, SyncReply};
+use crate::group::effects::{Join, JoinReply, LeaveReply, MemberRef, Membership, Reply, Sync, SyncReply};
 
 /// After so many records, or bytes of them, a write leaves, and what else waits is decided when it is stored.
 const RECORDS_OF_A_WRITE: usize = 400;
 const BYTES_OF_A_WRITE: usize = 256 << 10;
+/// Requests that wait for a write, and their bytes, while the log stands still: more than all members of a large group ask at once. Who
+/// comes then is told to come again.
+const MOST_WAITING: usize = 4096;
+const MOST_WAITING_BYTES: usize = 16 << 20;
 /// Members that are put out with one write.
 const PUT_OUT_AT_ONCE: usize = 100;
 /// When it is tried again to put a member out. Later than a write that finds no room is given up (5 s): a log that stands still
@@ -34,7 +38,9 @@ pub struct ConsumerGroup {
     state: Arc<State>,
     /// What it is when the write on its way is committed.
     next: Option<Arc<State>>,
-    waiting: VecDeque<(Request, Waiter)>,
+    waiting: VecDeque<(Membership, Waiter)>,
+    /// About as many as what waits has.
+    waiting_bytes: usize,
     timers: Timers,
 }
 
@@ -45,7 +51,7 @@ pub struct Outcome {
     /// To be told of with [`ConsumerGroup::written`].
     pub write: Option<Writing>,
     /// Nobody is a member, and somebody founds a classic group: these are for that.
-    pub given_back: VecDeque<(Request, Waiter)>,
+    pub given_back: VecDeque<(Membership, Waiter)>,
 }
 
 #[derive(Debug)]
@@ -85,17 +91,28 @@ impl ConsumerGroup {
     }
 
     /// A request about who is a member: ConsumerGroupHeartbeat, or JoinGroup, SyncGroup, Heartbeat or LeaveGroup.
-    pub fn ask(&mut self, request: Request, waiter: Waiter, around: &Around<'_>) -> Outcome {
+    pub fn ask(&mut self, request: Membership, waiter: Waiter, around: &Around<'_>) -> Outcome {
         // It counts from when it is here, however long it has to wait.
         let member = match &request {
-            Request::ConsumerHeartbeat(request) => Some(&request.member_id),
-            Request::Heartbeat(member) | Request::Sync(Sync { member, .. }) => Some(&member.member_id),
-            _ => None,
+            Membership::ConsumerHeartbeat(request) => Some(&request.member_id),
+            Membership::Heartbeat(member) | Membership::Sync(Sync { member, .. }) => Some(&member.member_id),
+            Membership::Join(_) | Membership::Leave(_) => None,
         };
         if let Some(id) = member {
             let of_group = around.settings.session_timeout;
             self.timers.touch(id, &self.state, around.now, of_group);
         }
+        let bytes = request.about_bytes();
+        let is_full = self.waiting.len() >= MOST_WAITING || self.waiting_bytes + bytes > MOST_WAITING_BYTES;
+        // One that nothing is in front of is decided now, however large it is.
+        if is_full && !self.waiting.is_empty() {
+            let refused = request.refused(ErrorCode::CoordinatorNotAvailable);
+            return Outcome {
+                replies: vec![(waiter, refused)],
+                ..Outcome::default()
+            };
+        }
+        self.waiting_bytes += bytes;
         self.waiting.push_back((request, waiter));
         self.decide(around)
     }
@@ -129,7 +146,7 @@ impl ConsumerGroup {
     }
 
     /// What is still to be answered, of a group that is none any more.
-    pub fn into_waiting(self) -> VecDeque<(Request, Waiter)> {
+    pub fn into_waiting(self) -> VecDeque<(Membership, Waiter)> {
         self.waiting
     }
 
@@ -148,13 +165,16 @@ impl ConsumerGroup {
             && draft.bytes < BYTES_OF_A_WRITE
             && let Some((request, waiter)) = self.waiting.pop_front()
         {
-            if draft.members.is_empty() && matches!(request, Request::Join(_)) {
+            let bytes = request.about_bytes();
+            if draft.members.is_empty() && matches!(request, Membership::Join(_)) {
                 self.waiting.push_front((request, waiter));
                 if draft.records.is_empty() {
                     outcome.given_back = std::mem::take(&mut self.waiting);
+                    self.waiting_bytes = 0;
                 }
                 break;
             }
+            self.waiting_bytes -= bytes;
             let reply = self.answer(&mut draft, request, around);
             // What was decided before it in this write is what it rests on.
             let side = if draft.records.is_empty() {
@@ -179,20 +199,18 @@ impl ConsumerGroup {
         outcome
     }
 
-    fn answer(&mut self, draft: &mut Draft, request: Request, around: &Around<'_>) -> Reply {
+    fn answer(&mut self, draft: &mut Draft, request: Membership, around: &Around<'_>) -> Reply {
         match request {
-            Request::ConsumerHeartbeat(request) => {
+            Membership::ConsumerHeartbeat(request) => {
                 Reply::ConsumerHeartbeat(Box::new(self.answer_heartbeat(draft, &request, around)))
             }
-            Request::Join(request) => Reply::Join(self.answer_join(draft, &request, around)),
-            Request::Sync(request) => Reply::Sync(self.answer_sync(draft, &request, around)),
-            Request::Heartbeat(who) => Reply::Heartbeat(self.answer_classic_heartbeat(draft, &who, around)),
-            Request::Leave(leaving) => Reply::Leave(LeaveReply {
+            Membership::Join(request) => Reply::Join(self.answer_join(draft, &request, around)),
+            Membership::Sync(request) => Reply::Sync(self.answer_sync(draft, &request, around)),
+            Membership::Heartbeat(who) => Reply::Heartbeat(self.answer_classic_heartbeat(draft, &who, around)),
+            Membership::Leave(leaving) => Reply::Leave(LeaveReply {
                 error: ErrorCode::None,
                 members: classic::leave(draft, &leaving, around),
             }),
-            // Only what is about members comes here.
-            other => other.refused(ErrorCode::InvalidRequest),
         }
     }
 

@@ -94,6 +94,17 @@ impl HeartbeatReply {
 impl Heartbeat {
     /// # Errors
     /// What no group could answer.
+    /// How large what it wants and has is, not to the byte.
+    pub fn about_bytes(&self) -> usize {
+        let topics = self.topics.iter().flatten().map(|name| 32 + name.len());
+        let owned = self
+            .owned
+            .iter()
+            .flatten()
+            .map(|(_, partitions)| 32 + 4 * partitions.len());
+        topics.chain(owned).sum::<usize>() + self.regex.as_ref().map_or(0, String::len)
+    }
+
     pub fn validate(&self, needs_member_id: bool) -> Result<(), Refusal> {
         let invalid = |what: &str| Err((ErrorCode::InvalidRequest, Some(what.to_owned())));
         let is_empty = |text: &Option<String>| text.as_deref() == Some("");
@@ -386,6 +397,15 @@ fn answer(state: &State, id: &str, request: &Heartbeat, had: Option<Assigned>, a
 
 /// Without the epochs.
 pub fn partitions(assigned: &Assigned) -> Partitions {
+/// What a member has, or hasn't given back yet.
+pub fn held(current: &CurrentAssignment) -> Partitions {
+    let mut held = partitions(&current.assigned);
+    for (topic, revoking) in partitions(&current.revoking) {
+        held.entry(topic).or_default().extend(revoking);
+    }
+    held
+}
+
     let topic = |(topic, partitions): (&_, &std::collections::BTreeMap<i32, i32>)| {
         (*topic, partitions.keys().copied().collect())
     };

@@ -11,7 +11,7 @@ use super::harness::*;
 use crate::config::MigrationPolicy;
 use crate::group::consumer::record::ConsumerRecord;
 use crate::group::consumer::state::Partitions;
-use crate::group::effects::{Join, JoinReply, Leaving, MemberRef, Protocol, Reply, Request, Sync, SyncReply};
+use crate::group::effects::{Join, JoinReply, Leaving, MemberRef, Membership, Protocol, Reply, Sync, SyncReply};
 
 /// What a consumer says in JoinGroup, in version 1.
 pub fn metadata(topics: &[&str], owned: &[(&str, &[i32])]) -> Bytes {
@@ -47,7 +47,7 @@ fn join_request(id: &str, owned: &[i32]) -> Join {
 }
 
 fn joined(h: &mut Harness, request: Join) -> JoinReply {
-    match h.call(Request::Join(request)) {
+    match h.call(Membership::Join(request)) {
         Reply::Join(reply) => reply,
         other => panic!("not a JoinGroup reply: {other:?}"),
     }
@@ -60,14 +60,14 @@ fn synced(h: &mut Harness, id: &str, generation: i32) -> SyncReply {
         protocol_name: Some("range".to_owned()),
         assignments: BTreeMap::new(),
     };
-    match h.call(Request::Sync(sync)) {
+    match h.call(Membership::Sync(sync)) {
         Reply::Sync(reply) => reply,
         other => panic!("not a SyncGroup reply: {other:?}"),
     }
 }
 
 fn beat(h: &mut Harness, id: &str, generation: i32) -> ErrorCode {
-    match h.call(Request::Heartbeat(member(id, generation))) {
+    match h.call(Membership::Heartbeat(member(id, generation))) {
         Reply::Heartbeat(error) => error,
         other => panic!("not a Heartbeat reply: {other:?}"),
     }
@@ -78,7 +78,7 @@ fn leave(h: &mut Harness, who: &[(&str, Option<&str>)]) -> Vec<ErrorCode> {
         member_id: (*id).to_owned(),
         instance_id: instance.map(str::to_owned),
     });
-    match h.call(Request::Leave(leaving.collect())) {
+    match h.call(Membership::Leave(leaving.collect())) {
         Reply::Leave(reply) => reply.members,
         other => panic!("not a LeaveGroup reply: {other:?}"),
     }
@@ -219,7 +219,7 @@ fn strangers_and_latecomers_are_refused() {
         protocol_name: Some("sticky".to_owned()),
         assignments: BTreeMap::new(),
     };
-    let Reply::Sync(reply) = h.call(Request::Sync(sync)) else {
+    let Reply::Sync(reply) = h.call(Membership::Sync(sync)) else {
         panic!()
     };
     assert_eq!(reply.error, ErrorCode::InconsistentGroupProtocol);
@@ -329,7 +329,7 @@ fn the_last_member_of_the_new_protocol_dissolves_the_group() {
     let (mut h, _, generation) = mixed();
     h.commits_at_once = false;
     for _ in 0..9 {
-        h.ask_any(Request::Heartbeat(member("old", generation)));
+        h.ask_any(Membership::Heartbeat(member("old", generation)));
         h.pass(Duration::from_secs(5));
     }
     assert!(
@@ -344,7 +344,7 @@ fn the_last_member_of_the_new_protocol_dissolves_the_group() {
             false => h.settings.classic_max_size = 0,
         }
         h.commits_at_once = false;
-        h.ask_any(Request::Leave(vec![Leaving {
+        h.ask_any(Membership::Leave(vec![Leaving {
             member_id: new.id,
             instance_id: None,
         }]));
@@ -356,7 +356,7 @@ fn the_last_member_of_the_new_protocol_dissolves_the_group() {
         member_id: id.to_owned(),
         instance_id: None,
     });
-    h.ask_any(Request::Leave(both.to_vec()));
+    h.ask_any(Membership::Leave(both.to_vec()));
     assert!(h.in_flight.unwrap().dissolved.is_none(), "nobody is left");
 }
 
@@ -428,7 +428,7 @@ fn a_static_member_that_comes_back_as_classic_dissolves_the_group() {
         let reply = h.heartbeat(static_join("i", "first", &["t"]));
         let has = reply.assignment.unwrap();
         h.commits_at_once = false;
-        let waiter = h.ask_any(Request::Join(Join {
+        let waiter = h.ask_any(Membership::Join(Join {
             instance_id: Some("i".to_owned()),
             protocols: vec![Protocol {
                 name: "range".to_owned(),

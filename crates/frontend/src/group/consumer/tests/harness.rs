@@ -15,7 +15,7 @@ use crate::group::consumer::heartbeat::{Around, Heartbeat, HeartbeatReply, Setti
 use crate::group::consumer::record::{self, ConsumerRecord};
 use crate::group::consumer::state::Partitions;
 use crate::group::consumer::topics::{TopicShape, Topics};
-use crate::group::effects::{Reply, Request};
+use crate::group::effects::{Membership, Reply};
 
 pub const SESSION: Duration = Duration::from_secs(45);
 
@@ -177,10 +177,10 @@ impl Harness {
     }
 
     pub fn ask(&mut self, request: Heartbeat) -> Waiter {
-        self.ask_any(Request::ConsumerHeartbeat(Box::new(request)))
+        self.ask_any(Membership::ConsumerHeartbeat(Box::new(request)))
     }
 
-    pub fn ask_any(&mut self, request: Request) -> Waiter {
+    pub fn ask_any(&mut self, request: Membership) -> Waiter {
         let waiter = Waiter(self.next_waiter);
         self.next_waiter += 1;
         self.step(|group, around| group.ask(request, waiter, around));
@@ -199,7 +199,7 @@ impl Harness {
     }
 
     /// What is asked and answered at once.
-    pub fn call(&mut self, request: Request) -> Reply {
+    pub fn call(&mut self, request: Membership) -> Reply {
         let waiter = self.ask_any(request);
         self.reply_of_any(waiter).expect("answered at once")
     }

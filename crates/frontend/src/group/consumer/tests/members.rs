@@ -444,3 +444,35 @@ fn requests_together_fit_into_a_batch() {
     assert!(writes > 2, "{writes}");
     assert_eq!(h.group.state().members.len(), 20);
 }
+
+/// While the log stands still only so many requests wait, and so large ones; who comes then is told to come again, and lives.
+#[test]
+fn what_waits_for_the_log_is_bounded() {
+    let mut h = Harness::new(&[("t", 1)]);
+    h.commits_at_once = false;
+    h.ask(join("a", &["t"]));
+    let beat = || Heartbeat {
+        member_id: "b".to_owned(),
+        member_epoch: 1,
+        ..Heartbeat::default()
+    };
+    let waiters: Vec<_> = (0..5_000).map(|_| h.ask(beat())).collect();
+    let refused = waiters.iter().filter_map(|waiter| h.reply(*waiter)).collect::<Vec<_>>();
+    assert_eq!(refused.len(), 5_000 - 4_096);
+    assert!(
+        refused
+            .iter()
+            .all(|reply| reply.error == ErrorCode::CoordinatorNotAvailable)
+    );
+    h.commit(Ok(()));
+    let answered = waiters.iter().filter_map(|waiter| h.reply(*waiter)).count();
+    assert_eq!(answered, 4_096, "the others when the log goes on");
+    h.ask(join("c", &["t"]));
+    let large = || Heartbeat {
+        topics: Some(["x".repeat(6 << 20)].into()),
+        ..beat()
+    };
+    let waiters = [large(), large(), large()].map(|request| h.ask(request));
+    let errors = waiters.map(|waiter| h.reply(waiter).map(|reply| reply.error));
+    assert_eq!(errors, [None, None, Some(ErrorCode::CoordinatorNotAvailable)]);
+}
