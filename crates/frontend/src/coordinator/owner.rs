@@ -397,8 +397,14 @@ const MAX_RECORD_OVERHEAD: usize = 5 * 5 + 2;
 
 /// The most that these records take in a batch.
 fn size(records: &[KeyValue]) -> usize {
+    let value_bytes = |value: &Option<bytes::Bytes>| value.as_ref().map_or(0, bytes::Bytes::len);
     records
         .iter()
-        .map(|(key, value)| key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + MAX_RECORD_OVERHEAD)
+        .map(|(key, value)| record_bytes(key.len(), value_bytes(value)))
         .sum()
+}
+
+/// The most that a record takes in a batch.
+pub(crate) fn record_bytes(key_bytes: usize, value_bytes: usize) -> usize {
+    key_bytes + value_bytes + MAX_RECORD_OVERHEAD
 }

@@ -16,6 +16,7 @@ use super::metrics::GroupMetrics;
 use super::record;
 use super::shard::Shard;
 use crate::coordinator::{Form, KeyValue, Machine, Now, Turn, Waiter};
+use crate::metadata::names;
 use crate::view::{Snapshot, View};
 
 pub(crate) struct GroupMachine {
@@ -145,6 +146,11 @@ impl Topics for Known<'_> {
 
     fn name_of(&self, id: TopicId) -> Option<&str> {
         self.0.topic(id).map(|topic| &*topic.name)
+    }
+
+    fn batch_bytes(&self) -> usize {
+        let log = self.0.topic_named(names::CONSUMER_OFFSETS);
+        log.map_or(usize::MAX, |log| log.settings.max_message_bytes)
     }
 
     fn settings_of(&self, group: &str, of_all: Settings) -> Settings {

@@ -20,8 +20,9 @@ use super::effects::{
 };
 use super::state::{Group, Phase};
 
-pub(super) fn around<'a>(step: &Step<'a>, group: &str) -> Around<'a> {
+pub(super) fn around<'a>(step: &Step<'a>, group: &'a str) -> Around<'a> {
     Around {
+        group,
         now: step.now,
         settings: step.topics.settings_of(group, step.limits.consumer),
         topics: step.topics,

@@ -16,6 +16,7 @@ use tailwater_types::TopicId;
 use super::heartbeat::{Around, assign_if_due, can_reconcile, partitions, reconcile_member, update_group};
 use super::leave;
 use super::record::{ClassicMember, Subscription};
+use super::size;
 use super::state::{Draft, Member, Partitions, Progress, State};
 use super::topics::Topics;
 use crate::group::delete::CONSUMER;
@@ -64,9 +65,11 @@ pub fn join(draft: &mut Draft, request: &Join, around: &Around<'_>) -> JoinReply
         if draft.target_epoch == draft.epoch {
             reconcile_member(draft, id, Some(&owned), around.topics);
         }
-        let reply = joined(draft, id, request);
-        draft.dissolve(draft.name() != "Stable");
-        return reply;
+        if size::fits_when_dissolved(draft, around) {
+            let reply = joined(draft, id, request);
+            draft.dissolve(draft.name() != "Stable");
+            return reply;
+        }
     }
     assign_if_due(draft, around);
     reconcile_member(draft, id, Some(&owned), around.topics);

@@ -70,6 +70,8 @@ pub struct Settings {
 /// What a decision rests on beside the group.
 #[derive(Clone, Copy)]
 pub struct Around<'a> {
+    /// The group's id.
+    pub group: &'a str,
     pub now: Now,
     pub settings: Settings,
     pub topics: &'a dyn Topics,
@@ -92,8 +94,6 @@ impl HeartbeatReply {
 }
 
 impl Heartbeat {
-    /// # Errors
-    /// What no group could answer.
     /// How large what it wants and has is, not to the byte.
     pub fn about_bytes(&self) -> usize {
         let topics = self.topics.iter().flatten().map(|name| 32 + name.len());
@@ -105,6 +105,8 @@ impl Heartbeat {
         topics.chain(owned).sum::<usize>() + self.regex.as_ref().map_or(0, String::len)
     }
 
+    /// # Errors
+    /// What no group could answer.
     pub fn validate(&self, needs_member_id: bool) -> Result<(), Refusal> {
         let invalid = |what: &str| Err((ErrorCode::InvalidRequest, Some(what.to_owned())));
         let is_empty = |text: &Option<String>| text.as_deref() == Some("");
@@ -395,8 +397,6 @@ fn answer(state: &State, id: &str, request: &Heartbeat, had: Option<Assigned>, a
     }
 }
 
-/// Without the epochs.
-pub fn partitions(assigned: &Assigned) -> Partitions {
 /// What a member has, or hasn't given back yet.
 pub fn held(current: &CurrentAssignment) -> Partitions {
     let mut held = partitions(&current.assigned);
@@ -406,6 +406,8 @@ pub fn held(current: &CurrentAssignment) -> Partitions {
     held
 }
 
+/// Without the epochs.
+pub fn partitions(assigned: &Assigned) -> Partitions {
     let topic = |(topic, partitions): (&_, &std::collections::BTreeMap<i32, i32>)| {
         (*topic, partitions.keys().copied().collect())
     };

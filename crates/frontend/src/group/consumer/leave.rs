@@ -11,7 +11,7 @@ use tailwater_kafka::ErrorCode;
 use super::heartbeat::{Around, Heartbeat, HeartbeatReply, Refusal, bump};
 use super::record::{ConsumerRecord, CurrentAssignment};
 use super::state::{Assigned, Draft, JOINING, LEAVING_FOR_A_WHILE};
-use super::{classic, topics};
+use super::{classic, size, topics};
 
 /// Lets a member go; a static one for a while, if it says so: then it keeps what it has until its session ends.
 ///
@@ -62,11 +62,12 @@ pub(super) fn check_instance(id: &str, holder: Option<Option<&String>>) -> Resul
     }
 }
 
-/// Takes members out. A group that goes on as a classic one keeps its epoch: its members know that for their generation.
+/// Takes members out. A group that goes on as a classic one keeps its epoch: its members know that for their generation. What is
+/// too large to be one goes on as it is, as one of more members than a classic group may have does; until it is smaller.
 pub fn remove(draft: &mut Draft, ids: &BTreeSet<String>, around: &Around<'_>) {
     let becomes_classic = classic::only_classic_remain(draft, ids, around);
     ids.iter().for_each(|id| forget(draft, id));
-    if becomes_classic {
+    if becomes_classic && size::fits_when_dissolved(draft, around) {
         return draft.dissolve(true);
     }
     let new_hash = topics::refresh(draft, around.topics, around.now);

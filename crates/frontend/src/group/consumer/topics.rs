@@ -32,6 +32,11 @@ pub trait Topics {
     /// `None`: there is no such topic any more.
     fn name_of(&self, id: TopicId) -> Option<&str>;
 
+    /// The most that one batch of the groups' own log may have, in bytes.
+    fn batch_bytes(&self) -> usize {
+        usize::MAX
+    }
+
     /// What holds for a group: what is set of it, and otherwise what holds for all.
     fn settings_of(&self, _group: &str, of_all: Settings) -> Settings {
         of_all

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tailwater_kafka::batch::TransactionEnd;
+use tailwater_kafka::batch::{HEADER_BYTES, TransactionEnd};
 use tailwater_kafka::{ErrorCode, Uuid};
 use tailwater_runtime::clock::Instant;
 use tailwater_types::TopicId;
 
 use crate::config::MigrationPolicy;
-use crate::coordinator::{Form, Machine as _};
+use crate::coordinator::{Form, Machine as _, record_bytes};
 use crate::group::assignor::Assignor;
 use crate::group::consumer::heartbeat::Settings;
 use crate::group::consumer::topics::{TopicShape, Topics};
@@ -37,6 +37,8 @@ pub struct Harness {
     pub rebalances: u64,
     /// Which topic is there under every name.
     pub topic: Option<TopicId>,
+    /// The most that a write may have, in bytes.
+    pub batch_bytes: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -49,8 +51,17 @@ pub enum Logged {
     },
 }
 
-/// One topic under every name, of three partitions.
-pub struct One(pub Option<TopicId>);
+/// What records take in a batch of their own.
+pub fn bytes_of(records: &[Record]) -> usize {
+    let encoded = records
+        .iter()
+        .map(|record| crate::group::record::encode(record).unwrap());
+    let sizes = encoded.map(|(key, value)| record_bytes(key.len(), value.map_or(0, |value| value.len())));
+    HEADER_BYTES + sizes.sum::<usize>()
+}
+
+/// One topic under every name, of three partitions; and what a batch of the log may have.
+pub struct One(pub Option<TopicId>, pub usize);
 
 impl Topics for One {
     fn version(&self) -> i64 {
@@ -63,6 +74,10 @@ impl Topics for One {
 
     fn names(&self) -> Vec<&str> {
         Vec::new()
+    }
+
+    fn batch_bytes(&self) -> usize {
+        self.1
     }
 
     fn name_of(&self, id: TopicId) -> Option<&str> {
@@ -104,6 +119,7 @@ impl Harness {
             commits_at_once: true,
             rebalances: 0,
             topic: Some(TopicId(Uuid::from_u128(1))),
+            batch_bytes: usize::MAX,
         }
     }
 
@@ -120,7 +136,7 @@ impl Harness {
                 Logged::End { producer_id, is_commit } => next.shard.end_transaction(producer_id, is_commit),
             }
         }
-        next.shard.loaded(next.now, &One(next.topic));
+        next.shard.loaded(next.now, &One(next.topic, next.batch_bytes));
         (next.log, next.history) = (self.log, self.history);
         next
     }
@@ -132,7 +148,9 @@ impl Harness {
     pub fn ask_of(&mut self, group: &str, request: Request) -> Waiter {
         let waiter = Waiter(self.next_waiter);
         self.next_waiter += 1;
-        let effects = self.shard.step(group, request, waiter, self.now, &One(self.topic));
+        let effects = self
+            .shard
+            .step(group, request, waiter, self.now, &One(self.topic, self.batch_bytes));
         self.take(effects);
         waiter
     }
@@ -143,6 +161,10 @@ impl Harness {
             assert!(self.replies.insert(waiter, reply).is_none(), "answered twice");
         }
         self.in_flight.extend(effects.writes);
+        for write in &self.in_flight {
+            let bytes = bytes_of(&write.records);
+            assert!(bytes <= self.batch_bytes, "a write of {bytes} bytes");
+        }
         while self.commits_at_once && !self.in_flight.is_empty() {
             self.commit_next(Ok(()));
         }
@@ -154,7 +176,9 @@ impl Harness {
         if result.is_ok() {
             self.store(&write);
         }
-        let effects = self.shard.written(write, result, self.now, &One(self.topic));
+        let effects = self
+            .shard
+            .written(write, result, self.now, &One(self.topic, self.batch_bytes));
         self.take(effects);
     }
 
@@ -187,7 +211,7 @@ impl Harness {
             let step = at.saturating_duration_since(self.now.at);
             self.now.wall_ms += i64::try_from(step.as_millis()).unwrap();
             self.now.at = self.now.at.max(at);
-            while let Some(effects) = self.shard.tick(self.now, &One(self.topic)) {
+            while let Some(effects) = self.shard.tick(self.now, &One(self.topic, self.batch_bytes)) {
                 self.take(effects);
             }
         }

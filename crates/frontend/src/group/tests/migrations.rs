@@ -394,3 +394,62 @@ fn a_deletion_that_fails_leaves_those_alone_who_came_meanwhile() {
     assert_eq!(group_type(&mut h), ("classic", "Stable"));
     assert_eq!(h.heartbeat("a", generation), ErrorCode::None);
 }
+
+/// A group whose classic kind would be larger than a batch stays one whose coordinator assigns when the last member of the new protocol
+/// goes, and lets it go; it becomes a classic one with the next that goes, when it is smaller.
+#[test]
+fn a_group_that_is_too_large_to_be_classic_stays_as_it_is() {
+    let mut h = Harness::new();
+    let generation = classic(&mut h);
+    ask_to_join(&mut h, "n");
+    let large = |id: &str| {
+        let mut join = consumer_join(id, "");
+        // What a member says of itself may have anything at its end.
+        let said = [&WANTS[..WANTS.len() - 4], &1_000i32.to_be_bytes(), &[0; 1_000]];
+        join.protocols[0].metadata = said.concat().into();
+        Request::Join(join)
+    };
+    for id in ["a", "b"] {
+        let waiter = h.ask(large(id));
+        assert_eq!(h.joined(waiter).generation, generation + 1);
+        let waiter = h.ask(sync_of(id, generation + 1, &[]));
+        assert_eq!(h.synced(waiter).error, ErrorCode::None);
+    }
+    h.batch_bytes = 2_300;
+    let waiter = leaves(&mut h, "n");
+    assert_eq!(beat_of(&mut h, waiter).error, ErrorCode::None);
+    assert_eq!(group_type(&mut h).0, "consumer");
+    assert_eq!(
+        h.heartbeat("a", generation + 1),
+        ErrorCode::RebalanceInProgress,
+        "it goes on"
+    );
+    let waiter = h.ask(leave(&["b"]));
+    assert!(matches!(h.reply(waiter), Some(Reply::Leave(reply)) if reply.members == [ErrorCode::None]));
+    assert_eq!(group_type(&mut h).0, "classic");
+    let batch_bytes = h.batch_bytes;
+    let mut h = h.restart();
+    h.batch_bytes = batch_bytes;
+    assert_eq!(group_type(&mut h).0, "classic");
+}
+
+/// What a group is reckoned to take before it is made a classic one is no less than what it takes, and not much more.
+#[test]
+fn the_size_of_a_downgrade_is_reckoned_before() {
+    let becomes_classic = |batch_bytes: usize| {
+        let mut h = Harness::new();
+        classic(&mut h);
+        ask_to_join(&mut h, "n");
+        h.batch_bytes = batch_bytes;
+        h.commits_at_once = false;
+        leaves(&mut h, "n");
+        let is_downgrade = |record: &Record| matches!(record, Record::Group { value: Some(_), .. });
+        let write = h.in_flight[0].records.clone();
+        write.iter().any(is_downgrade).then(|| bytes_of(&write))
+    };
+    let bytes = becomes_classic(usize::MAX).expect("there is room");
+    let least = (bytes..)
+        .find(|most| becomes_classic(*most).is_some())
+        .expect("at some size");
+    assert!(least < bytes + 300, "{bytes} bytes need room for {least}");
+}

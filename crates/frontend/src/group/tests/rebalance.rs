@@ -307,7 +307,7 @@ fn stored(leader: Option<&str>, ids: &[&str]) -> Record {
 fn loaded(record: Record) -> Harness {
     let mut h = Harness::new();
     h.shard.replay(record, None, h.now);
-    h.shard.loaded(h.now, &One(h.topic));
+    h.shard.loaded(h.now, &One(h.topic, h.batch_bytes));
     h
 }
 

@@ -140,6 +140,7 @@ impl Harness {
 
     fn step(&mut self, step: impl FnOnce(&mut ConsumerGroup, &Around<'_>) -> Outcome) {
         let around = Around {
+            group: "g",
             now: self.now,
             settings: self.settings,
             topics: &self.cluster,
