@@ -23,6 +23,9 @@ use super::effects::{
 use super::offsets;
 use super::state::Group;
 
+/// Outdated entries among the times at which groups are looked at, besides as many as there are groups.
+const SPARE_WAKES: usize = 64;
+
 #[derive(Debug)]
 pub struct Shard {
     limits: Limits,
@@ -293,7 +296,29 @@ impl Shard {
             self.groups.remove(id);
         } else {
             schedule(&mut self.wakes, id, slot, effects.wake_at);
+            self.drop_outdated();
         }
+    }
+
+    /// A group that is looked at soon again and again leaves an entry for its next session's end each time, and so does one that is
+    /// forgotten and comes back.
+    fn drop_outdated(&mut self) {
+        if self.wakes.len() <= 2 * self.groups.len() + SPARE_WAKES {
+            return;
+        }
+        let is_current =
+            |(at, id): &(Instant, String)| self.groups.get(id).is_some_and(|slot| slot.wake_at == Some(*at));
+        let mut kept = std::mem::take(&mut self.wakes).into_vec();
+        kept.retain(|Reverse(wake)| is_current(wake));
+        // A group that wants to be looked at when it did before has two that are alike.
+        kept.sort_unstable();
+        kept.dedup();
+        self.wakes = kept.into();
+    }
+
+    #[cfg(test)]
+    pub fn kept_wakes(&self) -> usize {
+        self.wakes.len()
     }
 }
 

@@ -82,6 +82,11 @@ impl Running {
         }
     }
 
+    /// How many are decided and not told to all of their partitions.
+    pub fn ending(&self) -> usize {
+        self.ending.len()
+    }
+
     fn of(&mut self, stage: Stage) -> &mut BTreeSet<(i64, String)> {
         match stage.is_ending {
             true => &mut self.ending,

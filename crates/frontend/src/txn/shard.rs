@@ -21,6 +21,10 @@ use super::state::{Decision, Phase, Transaction};
 /// After a change that couldn't be written, the timers try again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Transactions of one log that are decided and not told to all of their partitions, while leaders are away: each has a round of
+/// markers on its way. No further one begins then, so that there are no more than these and those that are open.
+pub(super) const MOST_ENDING: usize = 10_000;
+
 /// Outdated entries among the times at which ids are looked at, besides as many as there are ids.
 const SPARE_WAKES: usize = 64;
 
@@ -109,7 +113,13 @@ impl Shard {
             (None, Request::Init { .. }) => self.ids.entry(id.to_owned()).or_default(),
             (None, _) => return effects.replies.push((waiter, request.refused(unknown_to(&request)))),
         };
-        let decision = decision(slot, &request, now);
+        let is_full = self.running.ending() >= MOST_ENDING;
+        let decision = match decision(slot, &request, now) {
+            Answer::Write(next, _) if is_full && begins(slot, &next) => {
+                Answer::Reply(request.refused(ErrorCode::ConcurrentTransactions))
+            }
+            decision => decision,
+        };
         match decision {
             Answer::Reply(reply) => effects.replies.push((waiter, reply)),
             Answer::Wait => slot.waiting.push_back((until, waiter, request)),
@@ -329,6 +339,12 @@ fn decision(slot: &Slot, request: &Request, now: Now) -> Answer {
         }
         Request::Describe | Request::List => Answer::Reply(Reply::Described(Ok(Box::new(state.clone())))),
     }
+}
+
+/// Whether a transaction is begun with this change.
+fn begins(slot: &Slot, next: &Transaction) -> bool {
+    let is_open = |state: &Transaction| state.phase == Phase::Ongoing;
+    is_open(next) && !slot.state.as_ref().is_some_and(is_open)
 }
 
 fn refuse(request: &Request, decision: &Decision) -> Answer {

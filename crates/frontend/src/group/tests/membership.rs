@@ -349,3 +349,15 @@ fn the_oldest_id_that_was_handed_out_makes_room_for_a_new_one() {
     let next = h.ask(ask("m1", String::new()));
     assert_eq!(h.reply(next), None, "it joins");
 }
+
+/// A group that comes and goes, for a long time, leaves no trace of each time in memory.
+#[test]
+fn times_that_no_longer_count_are_forgotten() {
+    let mut h = Harness::new();
+    for number in 0..500 {
+        let id = format!("m{number}");
+        h.ask(new_member(&id));
+        h.ask(leave(&[&id]));
+    }
+    assert!(h.shard.kept_wakes() < 100, "{} times are kept", h.shard.kept_wakes());
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tailwater_kafka::ErrorCode;
 
 use super::harness::*;
+use crate::txn::effects::Marked;
 use crate::txn::state::*;
 
 const TIMEOUT: Duration = Duration::from_millis(TIMEOUT_MS as u64);
@@ -153,4 +154,37 @@ fn what_runs_is_known_with_its_age() {
     assert_eq!(running(&h), (0, None, 1, Some(decided)));
     h.mark_next(true);
     assert_eq!(running(&h), (0, None, 0, None));
+}
+
+/// While so many transactions wait for leaders that are away no further one begins; what is open goes on, and ends.
+#[test]
+fn decided_transactions_are_bounded() {
+    let mut h = Harness::new();
+    h.marks_at_once = false;
+    let open = h.init(None).unwrap();
+    assert_eq!(h.add(open, 0), ErrorCode::None);
+    let id = |number: usize| format!("ending{number}");
+    let decided = |number: usize| Transaction {
+        phase: Phase::PrepareCommit,
+        partitions: [at(0)].into(),
+        ..Transaction::new(1_000_000 + number as i64, 0)
+    };
+    let most = crate::txn::shard::MOST_ENDING;
+    for number in 0..most {
+        h.shard.replay(id(number), Some(decided(number)));
+    }
+    assert_eq!(h.add(open, 1), ErrorCode::None, "it is open");
+    assert!(h.end(open, true, 1).is_ok());
+    h.mark_next(true);
+    assert_eq!(h.add(open, 0), ErrorCode::ConcurrentTransactions);
+    let marked = Marked {
+        id: id(0),
+        producer: decided(0).producer(),
+        partitions: vec![at(0)],
+        attempt: 0,
+    };
+    for write in h.shard.marked(marked, h.now).writes {
+        h.shard.written(write, Ok(()), h.now);
+    }
+    assert_eq!(h.add(open, 0), ErrorCode::None);
 }
