@@ -176,8 +176,11 @@ impl Group {
         }
         let hash = topics::refresh(&mut draft, around.topics, around.now);
         let epoch = self.generation;
+        // Amid a rebalance not everybody has a part: another assignment is due, even if nothing of what members want changes, as where
+        // the member that joins takes a static one's place.
+        let is_settled = self.phase == Phase::Stable;
         draft.put(ConsumerRecord::Epoch(Some(GroupEpoch {
-            epoch,
+            epoch: epoch + i32::from(!is_settled),
             metadata_hash: hash.unwrap_or_default(),
         })));
         for (id, assigned) in self.members.keys().zip(&assigned) {

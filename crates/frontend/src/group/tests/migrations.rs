@@ -453,3 +453,21 @@ fn the_size_of_a_downgrade_is_reckoned_before() {
         .expect("at some size");
     assert!(least < bytes + 300, "{bytes} bytes need room for {least}");
 }
+
+/// A static member that comes back with the new protocol amid its classic group's rebalance gets its part, though nothing of what is
+/// wanted has changed: nobody has been given anything yet.
+#[test]
+fn an_upgrade_by_a_static_member_amid_a_rebalance_assigns() {
+    let mut h = Harness::new();
+    h.ask(Request::Join(Join {
+        instance_id: Some("i".to_owned()),
+        ..consumer_join("", "a")
+    }));
+    let waiter = h.ask(Request::ConsumerHeartbeat(Box::new(Heartbeat {
+        instance_id: Some("i".to_owned()),
+        ..joins("n")
+    })));
+    let reply = beat_of(&mut h, waiter);
+    let all = Partitions::from([(h.topic.unwrap(), [0, 1, 2].into())]);
+    assert_eq!((reply.error, reply.assignment), (ErrorCode::None, Some(all)));
+}
