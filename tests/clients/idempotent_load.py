@@ -37,6 +37,8 @@ class ProducerWorker(threading.Thread):
                 "queue.buffering.max.messages": 20_000,
                 # A server that was away, or is slow, has no more than this before it at once, whatever the disk can do.
                 "queue.buffering.max.kbytes": 4096,
+                # What was sent to a server that hangs is sent again before anybody gives up waiting for it.
+                "socket.timeout.ms": 15_000,
                 "reconnect.backoff.max.ms": 500,
                 "retry.backoff.max.ms": 500,
                 "compression.type": ("none", "lz4")[number % 2],

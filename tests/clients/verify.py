@@ -23,13 +23,20 @@ CALL_TIMEOUT_S = 60
 TRANSIENT = {
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
     KafkaError._TRANSPORT,
+    KafkaError._WAIT_COORD,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.KAFKA_STORAGE_ERROR,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
     KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.OFFSET_NOT_AVAILABLE,
     KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
 
 
@@ -84,9 +91,15 @@ def read_all(given, history: History, anomalies: list) -> dict:
             "log_level": 2,
         }
     )
-    found = patiently("metadata", lambda: consumer.list_topics(given.topic, timeout=CALL_TIMEOUT_S))
+
+    def partitions() -> list:
+        topic = consumer.list_topics(given.topic, timeout=CALL_TIMEOUT_S).topics[given.topic]
+        if topic.error is not None:
+            raise KafkaException(topic.error)
+        return list(topic.partitions)
+
     logs, ends = {}, {}
-    for partition in found.topics[given.topic].partitions:
+    for partition in patiently("metadata", partitions):
         at = TopicPartition(given.topic, partition)
         start, ends[partition] = patiently("ends", lambda at=at: consumer.get_watermark_offsets(at, timeout=CALL_TIMEOUT_S))
         if start != 0:
@@ -113,9 +126,15 @@ def read_all(given, history: History, anomalies: list) -> dict:
 def check_group(given, history: History, anomalies: list) -> None:
     admin = AdminClient({"bootstrap.servers": given.bootstrap, "log_level": 2})
     asked = ConsumerGroupTopicPartitions(given.group, [TopicPartition(given.topic, p) for p in history.tried])
-    ask = lambda: admin.list_consumer_group_offsets([asked], request_timeout=CALL_TIMEOUT_S)[given.group].result()  # noqa: E731
-    answer = patiently("group offsets", ask)
-    for tp in answer.topic_partitions:
+
+    def ask() -> list:
+        answer = admin.list_consumer_group_offsets([asked], request_timeout=CALL_TIMEOUT_S)[given.group].result()
+        for tp in answer.topic_partitions:
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+        return answer.topic_partitions
+
+    for tp in patiently("group offsets", ask):
         low, high = history.committed[tp.partition], history.tried[tp.partition]
         # A load that goes on may have committed more since its history was read.
         if tp.offset < low or (given.final and max(tp.offset, 0) > high):
