@@ -190,10 +190,12 @@ class ConfluentConsumer:
         )
 
     def poll(self, take: Callable) -> None:
-        from confluent_kafka import TIMESTAMP_CREATE_TIME
+        from confluent_kafka import TIMESTAMP_CREATE_TIME, KafkaError
 
         found = []
         for message in self.inner.consume(500, POLL_S):
+            if message.error() is not None and message.error().code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                continue  # Another broker than the one that made it may learn of it a moment later.
             if message.error() is not None:
                 raise RuntimeError(f"consuming failed: {message.error()}")
             kind, timestamp_ms = message.timestamp()
@@ -274,12 +276,25 @@ class KafkaPythonClient:
         from kafka import ConsumerRebalanceListener
 
         class Listener(ConsumerRebalanceListener):
+            """Tells what changes hands: 3.0.12 revokes all and goes on where it was in what it is assigned again."""
+
+            held = frozenset()
+
             def on_partitions_assigned(self, assigned):
                 consumer.poll_s = POLL_S
-                on_assign([tp.partition for tp in assigned])
+                now = frozenset(tp.partition for tp in assigned)
+                gone, new, self.held = self.held - now, now - self.held, now
+                if gone:
+                    on_revoke(sorted(gone))
+                on_assign(sorted(new))
 
             def on_partitions_revoked(self, revoked):
-                on_revoke([tp.partition for tp in revoked])
+                """What of it is really gone is known when it is assigned again."""
+
+            def on_partitions_lost(self, lost):
+                # It forgets its places then.
+                gone, self.held = self.held, frozenset()
+                on_revoke(sorted(gone))
 
         consumer = KafkaPythonConsumer(self.bootstrap, topic, group, isolation)
         # kafka-python 3.0.12 forgets a join that it leads for new metadata if a poll ends while it is under way, and then

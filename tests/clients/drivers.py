@@ -15,10 +15,6 @@ class Failed(Exception):
     pass
 
 
-class StoodStill(Failed):
-    """Nothing was wrong, but nothing came any more."""
-
-
 class Driver:
     """One process. `listener(event, words)` gets every event but those that this class answers itself."""
 
@@ -96,7 +92,7 @@ class Driver:
                     last, since = now, time.monotonic()
                 elif time.monotonic() - since > NO_PROGRESS_S:
                     self.ask_where_it_is()
-                    raise StoodStill(f"{self.name}: no progress for {NO_PROGRESS_S} s while waiting for {what} (at {now}); {self.last_words()}")
+                    raise Failed(f"{self.name}: no progress for {NO_PROGRESS_S} s while waiting for {what} (at {now}); {self.last_words()}")
                 self.changed.wait(1.0)
 
     def ask_where_it_is(self) -> None:

@@ -55,8 +55,6 @@ class Client(NamedTuple):
     assigns: bool = True
     # Groups whose coordinator assigns are tried with it; the rest of what it does is another entry's.
     only_groups: bool = False
-    # Why it gets a second try, which is told: only for what it was seen to do to Apache Kafka, too.
-    stalls: str = ""
 
     def transactions(self) -> tuple:
         """Those that are another thing in a group whose coordinator assigns, or all."""
@@ -73,12 +71,9 @@ def with_kip_848(client: Client) -> Client:
     return client._replace(name=f"{client.name}-kip848", command=command, only_groups=True)
 
 
-# How often a client is tried again that stood still.
-AGAIN_AT_MOST = 2
-
 CLIENTS = [
     python("confluent"),
-    python("kafka-python", sends_all_nulls=False, stalls="3.0.12 was seen to stop fetching in a group of Apache Kafka's"),
+    python("kafka-python", sends_all_nulls=False),
     python("aiokafka", sends_all_nulls=False),
     Client(
         "java",
@@ -121,18 +116,6 @@ class Trip:
         self.version, self.transactions = "", {}
         self.seconds = 0.0
 
-    def run(self) -> "Trip":
-        """The trip that counts: the first that didn't stand still, or the last."""
-        self.go()
-        trip = self
-        for again in range(AGAIN_AT_MOST):
-            if not (self.client.stalls and trip.oracle.stood_still()):
-                break
-            print(f"AGAIN: {self.client.name}: {self.client.stalls}: {trip.oracle.wrong}", flush=True)
-            trip = Trip(self.client, self.given, self.folder, f"{self.topic}-again-{again}")
-            trip.go()
-        return trip
-
     def driver(self) -> Driver:
         return Driver(self.client.name, [*self.client.command, "--bootstrap", self.given.bootstrap], self.folder)
 
@@ -142,7 +125,7 @@ class Trip:
         driver.start(self.oracle.heard)
         return driver
 
-    def go(self) -> None:
+    def go(self) -> "Trip":
         begun = time.monotonic()
         driver = self.driver()
         try:
@@ -160,12 +143,13 @@ class Trip:
         finally:
             driver.kill()
             self.seconds = time.monotonic() - begun
+        return self
 
     def produce(self, driver: Driver, indexes: range) -> None:
         path = self.folder / f"{self.topic}.{indexes.start}"
         self.oracle.write(path, indexes)
         try:
-            driver.do("produce", self.topic, path)
+            driver.do("produce", self.topic, path, progress=lambda: len(self.oracle.place_of))
             self.oracle.all_acked(indexes)
         finally:
             path.unlink()
@@ -318,7 +302,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(given.jobs) as pool:
         trips = [Trip(everyone[name], given, Path(folder), f"{given.prefix}-{name}") for name in wanted if name != KCAT.name]
         kcat = pool.submit(run_kcat, given) if KCAT.name in wanted else None
-        trips = list(pool.map(Trip.run, trips))
+        trips = list(pool.map(Trip.go, trips))
         print(f"round trips: {time.monotonic() - begun:.1f} s", flush=True)
         if given.restart:
             # All of kcat's is before it, or it would meet servers that aren't there.

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import Callable
 
-from drivers import Failed, StoodStill
+from drivers import Failed
 from records import KIB, Task, record, write_tasks
 
 PARTITIONS = 12
@@ -37,7 +37,6 @@ class Oracle:
         self.committed = {}
         self.commit_failures = []
         self.wrong = {}
-        self.stalled = False
         self.passed = set()
         # Of what is heard: a client has several processes, and each is listened to by a thread.
         self.lock = threading.Lock()
@@ -146,13 +145,8 @@ class Oracle:
             self.passed.add(feature)
         except Failed as failed:
             self.wrong.setdefault(feature, []).append(str(failed))
-            self.stalled = self.stalled or isinstance(failed, StoodStill)
             if not feature.startswith("read by "):
                 raise
-
-    def stood_still(self) -> bool:
-        """All that is wrong is that nothing came any more."""
-        return self.stalled and len(self.wrong) == 1 and not self.commit_failures
 
     def failed(self, why: str) -> None:
         """The client's way ended here."""

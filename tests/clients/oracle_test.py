@@ -4,7 +4,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from drivers import Failed, StoodStill
+from drivers import Failed
 from oracle import AS_ASSIGNED, COMMITS, Oracle
 from records import CODECS, read_tasks, record
 
@@ -45,23 +45,6 @@ class OracleTest(unittest.TestCase):
     def test_a_lost_record_is_found(self):
         made = self.read(lambda made: (["-", "0", str(i), *made.expected[i]] for i in range(COUNT - 1)))
         self.assertIn("read up to", made.verdicts()[AS_ASSIGNED])
-
-    def test_only_a_standstill_is_a_standstill(self):
-        def stage(made, failed):
-            def run():
-                raise failed
-
-            with self.assertRaises(Failed):
-                made.stage(COMMITS, run)
-
-        for failed, stalled in ((StoodStill("nothing came"), True), (Failed("lost"), False)):
-            made = oracle()
-            stage(made, failed)
-            self.assertEqual(stalled, made.stood_still())
-        both = oracle()
-        both.failed("lost")
-        stage(both, StoodStill("nothing came"))
-        self.assertFalse(both.stood_still())
 
     def test_a_gap_is_found(self):
         made = self.read(lambda made: (["-", "0", str(i), *made.expected[i]] for i in range(COUNT) if i != 5))
