@@ -439,25 +439,29 @@ public final class Driver {
                     }
                     uncommitted += records.count();
                     if (uncommitted >= COMMIT_EVERY || uncommitted > 0 && records.isEmpty()) {
-                        commit(consumer);
-                        uncommitted = 0;
+                        if (commit(consumer)) {
+                            uncommitted = 0;
+                        }
                     }
                 }
                 commit(consumer);
             }
         }
 
-        private void commit(KafkaConsumer<byte[], byte[]> consumer) {
+        /** Whether there is nothing left to commit. */
+        private boolean commit(KafkaConsumer<byte[], byte[]> consumer) {
             if (next.isEmpty()) {
-                return;
+                return true;
             }
             Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>(next);
             try {
                 consumer.commitSync(offsets);
                 say("C " + name + " " + offsets.entrySet().stream()
                     .map(e -> e.getKey().partition() + ":" + e.getValue().offset()).collect(Collectors.joining(",")));
+                return true;
             } catch (CommitFailedException | RebalanceInProgressException refused) {
                 say("N member " + name + ": commit refused: " + refused.getMessage().replaceAll("\\s+", " "));
+                return false;
             }
         }
 

@@ -336,8 +336,9 @@ func (c *client) Join(member *wire.Member, topic, group string, leave <-chan str
 }
 
 func commit(consumer *kgo.Client, member *wire.Member, topic string) {
-	next := member.Next()
+	taken, next := member.Uncommitted(), member.Next()
 	if len(next) == 0 {
+		member.Settled(taken)
 		return
 	}
 	offsets := map[int32]kgo.EpochOffset{}
@@ -358,6 +359,7 @@ func commit(consumer *kgo.Client, member *wire.Member, topic string) {
 				member.Note(err)
 				return
 			}
+			member.Settled(taken)
 			member.Committed(next)
 		})
 }

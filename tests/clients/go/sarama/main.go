@@ -44,6 +44,11 @@ func config() *sarama.Config {
 	config.Consumer.Return.Errors = true
 	config.Consumer.Group.Session.Timeout = 10 * time.Second
 	config.Consumer.Group.Heartbeat.Interval = time.Second
+	// By default it gives up within a second, which a partition may take to open elsewhere.
+	config.Producer.Retry.Max = 300
+	config.Metadata.Retry.Max = 60
+	config.Consumer.Group.Rebalance.Retry.Max = 30
+	config.Admin.Timeout = time.Minute
 	return config
 }
 
@@ -420,10 +425,11 @@ func (h *handler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama
 func (h *handler) commitAll(session sarama.ConsumerGroupSession) {
 	h.commit.Lock()
 	defer h.commit.Unlock()
-	h.member.Next()
+	taken, next := h.member.Uncommitted(), h.member.Next()
 	session.Commit()
 	mine := map[string][]int32{h.topic: session.Claims()[h.topic]}
 	if len(mine[h.topic]) == 0 {
+		h.member.Settled(taken)
 		return
 	}
 	response, err := h.admin.ListConsumerGroupOffsets(h.group, mine)
@@ -438,6 +444,12 @@ func (h *handler) commitAll(session sarama.ConsumerGroupSession) {
 		}
 	}
 	h.member.Committed(committed)
+	for partition, offset := range next {
+		if committed[partition] < offset {
+			return
+		}
+	}
+	h.member.Settled(taken)
 }
 
 func (c *client) Join(member *wire.Member, topic, group string, leave <-chan struct{}) error {

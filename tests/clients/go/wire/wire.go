@@ -155,7 +155,7 @@ func (m *Member) Took(seen Seen) {
 	m.uncommitted++
 }
 
-// Uncommitted is how many records were taken since the last commit.
+// Uncommitted is how many records were taken since the last commit that was acknowledged.
 func (m *Member) Uncommitted() int {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
@@ -170,8 +170,14 @@ func (m *Member) Next() map[int32]int64 {
 	for partition, offset := range m.next {
 		next[partition] = offset
 	}
-	m.uncommitted = 0
 	return next
+}
+
+// Settled says that so many of the taken records need no commit any more.
+func (m *Member) Settled(count int) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	m.uncommitted -= count
 }
 
 func (m *Member) Committed(offsets map[int32]int64) {

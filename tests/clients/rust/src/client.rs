@@ -320,6 +320,8 @@ pub fn polled<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Outcome<Vec<Bor
         match consumer.poll(wait) {
             None => break,
             Some(Ok(message)) => found.push(message),
+            // Another broker than the one that made it may learn of it a moment later.
+            Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
             Some(Err(error)) => return Err(format!("consuming failed: {error}")),
         }
     }

@@ -250,11 +250,13 @@ fn run_member(settings: &Settings, [name, topic, group]: &[String; 3], leaving: 
         }
         uncommitted += messages.len();
         if uncommitted >= COMMIT_EVERY || is_leaving || (uncommitted > 0 && messages.is_empty()) {
-            uncommitted = 0;
             let offsets = next.lock().expect("no holder panics").clone();
-            if !offsets.is_empty() {
+            if offsets.is_empty() {
+                uncommitted = 0;
+            } else {
                 match consumer.commit(&list(topic, &offsets)?, CommitMode::Sync) {
                     Ok(()) => {
+                        uncommitted = 0;
                         let pairs: Vec<String> = offsets
                             .iter()
                             .map(|(partition, offset)| format!("{partition}:{offset}"))
