@@ -35,7 +35,16 @@ STANDS_STILL_S = 40
 TELL_EVERY_S = 5
 # The exit code of a worker that was told that another has its place.
 REFUSED = 3
-COORDINATOR_COMES = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE)
+# What a question gets while its broker goes, or comes.
+COORDINATOR_COMES = (
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._WAIT_COORD,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.REQUEST_TIMED_OUT,
+)
 
 
 def consumer(bootstrap: str, **more) -> Consumer:
@@ -52,10 +61,12 @@ def consumer(bootstrap: str, **more) -> Consumer:
 
 
 def checked(messages: list) -> list:
-    for message in messages:
+    """Another broker than the one that made a topic may learn of it a moment later."""
+    found = [message for message in messages if message.error() is None or message.error().code() != KafkaError.UNKNOWN_TOPIC_OR_PART]
+    for message in found:
         if message.error() is not None:
             raise KafkaException(message.error())
-    return messages
+    return found
 
 
 def work(bootstrap: str, at_once: int, hold: Path) -> int:

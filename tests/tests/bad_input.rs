@@ -22,7 +22,7 @@ const TOPIC: &str = "bad-input";
 const MAX_EXTRA_BYTES: u64 = 96 << 20;
 /// Within this time a second log line would have come.
 const QUIET: Duration = Duration::from_millis(300);
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A server, and a client that has been connected since before anything bad happened and keeps producing.
 struct Scene {

@@ -48,12 +48,14 @@ struct Run<'a> {
 }
 
 /// What processes say when all of them are killed and come back.
-const NOTICED: [&str; 5] = [
+const NOTICED: [&str; 7] = [
     "no answer to a heartbeat",
     "upload failed, it will be tried again",
     "journal ended, leaderships over it end",
     "fenced, stopping at once",
+    "wal::service::heartbeat: fenced",
     "the process can't go on",
+    "journal can't be settled, still trying",
 ];
 
 /// Runs a script against a server, and holds what it found against `docs/compatibility.md`.

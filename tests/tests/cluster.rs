@@ -79,7 +79,8 @@ impl Run {
 
     /// Waits until all frontends lead equally many partitions, or one more, and `total` at least in all.
     fn wait_until_level(&self, total: f64) {
-        wait_until("partitions to be spread evenly", LIMIT, || {
+        // What was asked for in vain is asked for again a minute later.
+        wait_until("partitions to be spread evenly", 3 * LIMIT, || {
             let led = self.of_frontends(LED);
             let most = led.iter().copied().fold(0.0, f64::max);
             let least = led.iter().copied().fold(f64::MAX, f64::min);

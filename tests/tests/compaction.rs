@@ -37,7 +37,7 @@ offsets_topic_partitions = 1
 state_topic_partitions = 1
 "#;
 const TOPIC: &str = "table";
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Key and value, `None` a tombstone.
 type Record = (String, Option<String>);

@@ -35,7 +35,8 @@ const NOTICED: [&str; 5] = [
 /// A cluster whose frontends keep what they lead as long as they live, with a topic of four partitions.
 fn steady_cluster() -> Cluster {
     let options = ClusterOptions {
-        settings: vec!["controller.balance=false".to_owned()],
+        // A frontend that was stopped keeps its partitions until the test has looked.
+        settings: vec!["controller.balance=false".to_owned(), "controller.lease=10s".to_owned()],
         ..ClusterOptions::default()
     };
     let cluster = NOTICED.into_iter().fold(Cluster::start(options), Cluster::allow);
