@@ -117,6 +117,11 @@ impl Filter {
         }
     }
 
+    /// What comes first isn't the stream's beginning: another cleaning ended there.
+    pub fn goes_on(&mut self) {
+        self.transactions.goes_on();
+    }
+
     /// Takes it out, to where it may compute for long; this one stays behind without a place in the log.
     pub fn take(&mut self) -> Self {
         Self {

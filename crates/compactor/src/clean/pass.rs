@@ -36,6 +36,10 @@ pub(super) struct Pass<'a> {
     times: Times,
     /// The stream's, exact at its uploaded end.
     state: PartitionState,
+    /// Whether the stream has something before the range: it goes on where another pass ended.
+    goes_on: bool,
+    /// Where the keys end that are known; what is cleaned is cleaned of what they supersede.
+    keys_end: Offset,
     abandoned: Vec<ObjectId>,
     read_bytes: u64,
     written_bytes: u64,
@@ -63,6 +67,7 @@ impl<'a> Pass<'a> {
         delete_retention: Duration,
     ) -> Result<Self, Error> {
         let uploads = on.session.controller().objects.stream_uploads(vec![stream]).await?;
+        let goes_on = uploads.iter().any(|upload| upload.start < range.start);
         let mut states = on.states.load(uploads).await?;
         let state = states.remove(&stream);
         let state = state.ok_or_else(|| tailwater_rpc::Error::NotFound(format!("stream {stream}")))?;
@@ -80,6 +85,8 @@ impl<'a> Pass<'a> {
             first_dirty: first_dirty.clamp(range.start, end),
             times,
             state,
+            goes_on,
+            keys_end: end,
             abandoned: Vec::new(),
             read_bytes: 0,
             written_bytes: 0,
@@ -98,9 +105,17 @@ impl<'a> Pass<'a> {
                 offset: end,
             });
         }
+        self.keys_end = end;
         let count = keys.len();
         let zstd = self.on.zstd.clone();
         let mut filter = Filter::new(self.stream, &self.state, Arc::new(keys), zstd, self.times);
+        if self.goes_on {
+            filter.goes_on();
+        }
+        if end == self.state.end() {
+            // With the commit that brings the snapshot nothing is left of them.
+            self.state.trim_aborted(end);
+        }
         let (mut at, mut max_sources) = (self.range.start, MAX_SOURCES);
         while at < end {
             let before = filter.position();
@@ -334,6 +349,7 @@ impl<'a> Pass<'a> {
                 stream: self.stream,
                 range,
                 objects: sources,
+                keys_end: self.keys_end,
             },
             objects,
             abandoned: std::mem::take(&mut self.abandoned),

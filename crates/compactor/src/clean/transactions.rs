@@ -1,14 +1,21 @@
 //! What a log's transactions mean for its cleaning: pure, batch by batch in offset order.
 //!
+//! A walk may begin where another ended. Then a producer's first marker counts as needed: what lies before may have data of its
+//! transaction.
+//!
 //! Owns: which data is of an aborted transaction, and which markers nobody needs any more. Everything that is judged lies
 //! below the last stable offset: each transaction in it has ended. The rules are those of Apache Kafka's
 //! `CleanedTransactionMetadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tailwater_format::snapshot::AbortedTransaction;
 use tailwater_kafka::batch::BatchHeader;
 use tailwater_types::Offset;
+
+/// So many producers' first markers are known to have been met; of more all markers are kept until a walk from the beginning.
+const MAX_MET: usize = 131_072;
 
 /// What a batch is to a cleaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,30 +31,41 @@ pub(crate) enum Verdict {
 /// Where a walk through a stream stands. Begins anywhere.
 #[derive(Clone, Debug)]
 pub(crate) struct Transactions {
-    /// By descending first offset: the next is the last.
-    ahead: Vec<AbortedTransaction>,
+    /// By ascending first offset, and how many of them have begun.
+    aborted: Arc<[AbortedTransaction]>,
+    met: usize,
     /// Of each producer the newest aborted transaction that has begun: where its marker is.
     begun: BTreeMap<i64, Offset>,
     /// Producers with data since their last marker.
     with_data: BTreeSet<i64>,
+    /// Where it began behind the stream's beginning: producers whose first marker behind that was met.
+    ended: Option<BTreeSet<i64>>,
 }
 
 impl Transactions {
     /// `aborted`: all that are remembered of the stream.
     pub fn new(aborted: &[AbortedTransaction]) -> Self {
-        let mut ahead = aborted.to_vec();
-        ahead.sort_by_key(|aborted| std::cmp::Reverse(aborted.first_offset));
+        let mut aborted = aborted.to_vec();
+        aborted.sort_by_key(|aborted| aborted.first_offset);
         Self {
-            ahead,
+            aborted: aborted.into(),
+            met: 0,
             begun: BTreeMap::new(),
             with_data: BTreeSet::new(),
+            ended: None,
         }
+    }
+
+    /// The stream has data before what is judged first.
+    pub fn goes_on(&mut self) {
+        self.ended = Some(BTreeSet::new());
     }
 
     /// Takes the next batch.
     pub fn judge(&mut self, batch: &BatchHeader) -> Verdict {
         let (base, end) = (batch.base_offset, batch.end_offset());
-        while let Some(next) = self.ahead.pop_if(|next| next.first_offset < end) {
+        while let Some(next) = self.aborted.get(self.met).filter(|next| next.first_offset < end) {
+            self.met += 1;
             if next.last_offset >= base {
                 self.begun.insert(next.producer_id, next.last_offset);
             }
@@ -58,7 +76,9 @@ impl Transactions {
             if self.begun.get(&producer).is_some_and(|marker| *marker <= base) {
                 self.begun.remove(&producer);
             }
-            return Verdict::Control { is_needed: had_data };
+            return Verdict::Control {
+                is_needed: self.is_first_marker(producer) || had_data,
+            };
         }
         if !batch.is_transactional() {
             return Verdict::Data;
@@ -69,6 +89,15 @@ impl Transactions {
         match self.begun.get(&producer) {
             Some(marker) if base < *marker => Verdict::Aborted,
             _ => Verdict::Data,
+        }
+    }
+
+    /// Whether it ends a transaction that may have begun before the walk did.
+    fn is_first_marker(&mut self, producer: i64) -> bool {
+        match &mut self.ended {
+            None => false,
+            Some(ended) if ended.len() < MAX_MET => ended.insert(producer),
+            Some(ended) => !ended.contains(&producer),
         }
     }
 }
@@ -133,6 +162,22 @@ mod tests {
         assert_eq!(walk.judge(&marker(1, 9)), needed);
         assert_eq!(walk.judge(&marker(2, 12)), needed);
         assert_eq!(walk.judge(&data(1, 14, 1)), Verdict::Aborted);
+    }
+
+    /// A walk that begins in the middle doesn't know what a producer's first marker ended: it is needed. Its second isn't without
+    /// data.
+    #[test]
+    fn a_marker_of_what_lies_before_is_needed() {
+        let mut walk = Transactions::new(&[aborted(3, 0, 13)]);
+        walk.goes_on();
+        let needed = |is_needed| Verdict::Control { is_needed };
+        assert_eq!(walk.judge(&marker(1, 10)), needed(true));
+        assert_eq!(walk.judge(&marker(1, 11)), needed(false));
+        assert_eq!(walk.judge(&data(3, 12, 1)), Verdict::Aborted);
+        assert_eq!(walk.judge(&marker(3, 13)), needed(true));
+        assert_eq!(walk.judge(&marker(3, 14)), needed(false));
+        assert_eq!(walk.judge(&data(1, 15, 1)), Verdict::Data);
+        assert_eq!(walk.judge(&marker(1, 16)), needed(true));
     }
 
     /// A marker without data is not needed, of an aborted transaction neither; an empty batch is no data.

@@ -82,6 +82,8 @@ pub(crate) struct State {
     /// What is to be cleaned next.
     pub cleaning: Option<Work>,
     pub leased_cleaning: Option<Work>,
+    /// What the last commit of a cleaning said of where its keys end.
+    pub keys_end: Offset,
     /// How cleanings were given back.
     pub cleaned: Vec<bool>,
     /// Where each stream's records are found, by their ends.

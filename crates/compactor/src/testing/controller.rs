@@ -100,7 +100,13 @@ impl State {
         }
         let ranges = match &request.source {
             CommitSource::Journals(ranges) => ranges,
-            CommitSource::Objects { stream, range, objects } => {
+            CommitSource::Objects {
+                stream,
+                range,
+                objects,
+                keys_end,
+            } => {
+                self.keys_end = *keys_end;
                 return self.commit_cleaned(request, *stream, *range, objects);
             }
         };

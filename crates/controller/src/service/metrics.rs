@@ -120,7 +120,8 @@ impl Metrics {
         }
         self.dirty_bytes.set(i64::try_from(dirty_bytes).unwrap_or(i64::MAX));
         self.max_dirty_percent.set((max_ratio * 100.0) as i64);
-        let cleanings = state.index().cleanings().count();
+        let is_held = |task| state.cleaning(task).is_some_and(|record| record.holder.is_some());
+        let cleanings = state.index().cleanings().filter(|(task, _)| is_held(*task)).count();
         self.cleanings.set(i64::try_from(cleanings).unwrap_or(i64::MAX));
         let index = state.index();
         let is_marked = |object| {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tailwater_format::metadata::{CleaningRecord, Key, ObjectRecord, ObjectSlice, Record};
-use tailwater_rpc::controller::{Caller, CommitObjects, CommittedObject, LeaseRef};
+use tailwater_rpc::controller::{Caller, CommitObjects, CommitSource, CommittedObject, LeaseRef};
 use tailwater_rpc::{Error, Result};
 use tailwater_types::{LeaseEpoch, MetadataVersion, ObjectId, Offset, OffsetRange, StreamId, TaskId, TopicId};
 
@@ -122,11 +122,17 @@ pub fn lease(tx: &mut Tx<'_>, caller: Caller, wall_ms: i64) -> Option<LeaseRef> 
     }
     let state = tx.state;
     sweep(tx);
-    let taken: BTreeSet<StreamId> = state.index().cleanings().map(|(_, stream)| stream).collect();
+    let known = state.index().cleanings();
+    let known = known.filter_map(|(task, stream)| Some((stream, (task, **state.cleaning(task)?))));
+    let known: BTreeMap<StreamId, (TaskId, CleaningRecord)> = known.collect();
+    let is_taken = |stream| {
+        let record = known.get(&stream).map(|(_, record)| record);
+        record.is_some_and(|record| record.holder.is_some())
+    };
     let may_be_cleaned = |stream: StreamId, dirty: &Dirty| {
         let next = tx.timers.next_cleaning(stream);
         let waits = next.is_some_and(|next| tx.now < next.at && (next.failures > 0 || dirty.dirty_bytes < MUCH_BYTES));
-        !waits && !taken.contains(&stream)
+        !waits && !is_taken(stream)
     };
     let due = dirty(state, wall_ms)
         .filter(|(stream, dirty, settings)| may_be_cleaned(*stream, dirty) && dirty.is_due(settings, wall_ms));
@@ -136,7 +142,11 @@ pub fn lease(tx: &mut Tx<'_>, caller: Caller, wall_ms: i64) -> Option<LeaseRef> 
         tx.touch(Touch::NothingToClean);
         return None;
     };
-    let (task, epoch) = (tx.new_task(), LeaseEpoch(1));
+    let left = known.get(&stream);
+    let (task, epoch) = match left {
+        Some((task, record)) => (*task, record.lease.next()),
+        None => (tx.new_task(), LeaseEpoch(1)),
+    };
     let record = CleaningRecord {
         stream,
         range: dirty.range,
@@ -144,19 +154,38 @@ pub fn lease(tx: &mut Tx<'_>, caller: Caller, wall_ms: i64) -> Option<LeaseRef> 
         delete_retention_ms: u64::try_from(settings.delete_retention_ms).unwrap_or(0),
         lease: epoch,
         holder: Some((caller.node, caller.node_epoch)),
+        done_to: Offset::ZERO,
+        keys_end: Offset::ZERO,
     };
-    tx.put_cleaning(task, record);
+    let goes_on = left.and_then(|(_, left)| going_on(state, &record, left));
+    tx.put_cleaning(task, goes_on.unwrap_or(record));
     Some(LeaseRef { task, epoch })
 }
 
-/// Forgets cleanings that nobody carries out any more. Answers whether it stopped before the end: never.
+/// The cleaning of `left`, which ended early, from where it came to, if that is still there. What it had begun it must end
+/// before anything else is cleaned of the stream: below that place everything was cleaned of what keys up to its own end
+/// supersede, and of nothing more.
+fn going_on(state: &State, anew: &CleaningRecord, left: &CleaningRecord) -> Option<CleaningRecord> {
+    let slices = state.index().stream(left.stream)?;
+    let is_there = slices.from(left.done_to).next().map(|slice| slice.range.start) == Some(left.done_to);
+    let is_inside = anew.range.start < left.done_to && left.done_to < left.keys_end;
+    (is_there && is_inside).then(|| CleaningRecord {
+        range: OffsetRange::new(left.done_to, left.keys_end),
+        first_dirty: left.first_dirty.max(left.done_to),
+        done_to: left.done_to,
+        keys_end: left.keys_end,
+        ..*anew
+    })
+}
+
+/// Ends cleanings that nobody carries out any more. Answers whether it stopped before the end: never.
 pub fn sweep(tx: &mut Tx<'_>) -> bool {
     let state = tx.state;
     for (task, stream) in state.index().cleanings() {
         let holder = state.cleaning(task).and_then(|record| record.holder);
         if state.row(stream).is_none() {
             tx.remove(Key::Cleaning(task));
-        } else if tasks::is_free(tx, task, holder) {
+        } else if holder.is_some() && tasks::is_free(tx, task, holder) {
             // Maybe it is this stream that ends its cleaners: whatever else is due comes first.
             failed(tx, task, stream);
         }
@@ -172,13 +201,29 @@ pub fn failed(tx: &mut Tx<'_>, task: TaskId, stream: StreamId) {
         stream,
         tx.now + backoff.min(MAX_BACKOFF.max(tx.limits.clean_backoff)),
     ));
-    tx.remove(Key::Cleaning(task));
+    give_back(tx, task);
 }
 
-/// Ends a cleaning that has come to its end.
+/// Ends a cleaning that has come to its end, or that was interrupted and is to go on soon.
 pub fn done(tx: &mut Tx<'_>, task: TaskId, stream: StreamId) {
-    tx.touch(Touch::Cleaned(stream, tx.now + tx.limits.clean_interval));
-    tx.remove(Key::Cleaning(task));
+    let rest = match give_back(tx, task) {
+        true => tx.limits.clean_backoff,
+        false => tx.limits.clean_interval,
+    };
+    tx.touch(Touch::Cleaned(stream, tx.now + rest));
+}
+
+/// Keeps how far a cleaning has come, if that isn't its end. Answers whether it was so.
+fn give_back(tx: &mut Tx<'_>, task: TaskId) -> bool {
+    let Some(record) = tx.cleaning(task).map(|record| **record) else {
+        return false;
+    };
+    let has_rest = record.done_to > Offset::ZERO && record.done_to < record.keys_end;
+    match has_rest {
+        true => tx.put_cleaning(task, CleaningRecord { holder: None, ..record }),
+        false => tx.remove(Key::Cleaning(task)),
+    }
+    has_rest
 }
 
 /// Takes a range of a stream off the objects that had it, and shows the cleaned ones in their place.
@@ -186,18 +231,21 @@ pub fn done(tx: &mut Tx<'_>, task: TaskId, stream: StreamId) {
 /// # Errors
 /// In this order: [`Error::LeaseFenced`]; [`Error::Invalid`] for a request that contradicts itself;
 /// [`Error::ObjectExpired`]; [`Error::ObjectReplaced`].
-pub fn commit(
-    tx: &mut Tx<'_>,
-    caller: Caller,
-    request: &CommitObjects,
-    stream: StreamId,
-    range: OffsetRange,
-    sources: &[ObjectId],
-) -> Result<MetadataVersion> {
+pub fn commit(tx: &mut Tx<'_>, caller: Caller, request: &CommitObjects) -> Result<MetadataVersion> {
     let lease = request.lease;
+    let CommitSource::Objects {
+        stream,
+        range,
+        objects: sources,
+        keys_end,
+    } = &request.source
+    else {
+        return invalid("a cleaning has objects as its sources".to_owned());
+    };
+    let (stream, range) = (*stream, *range);
     tasks::check_lease(tx.state, caller, lease)?;
     let record = tx.state.cleaning(lease.task).filter(|record| record.stream == stream);
-    let Some(record) = record.filter(|_| tx.state.row(stream).is_some()) else {
+    let Some(record) = record.filter(|_| tx.state.row(stream).is_some()).map(|record| **record) else {
         return Err(Error::LeaseFenced { task: lease.task });
     };
     if range.is_empty() || record.range.clip(range) != Some(range) || sources.len() > MAX_SOURCES {
@@ -209,6 +257,11 @@ pub fn commit(
     }
     objects::check_objects(tx.state, request)?;
     check_parts(request, stream, range)?;
+    if range.start > record.range.start.max(cleaned_to(tx.state, stream)) {
+        // What is clean would be no prefix any more.
+        let object = sources.first().copied().unwrap_or(ObjectId(0));
+        return Err(Error::ObjectReplaced { object });
+    }
     let replaced = check_sources(tx.state, stream, range, sources)?;
     let version = tx.version();
     for object in &request.objects {
@@ -244,8 +297,24 @@ pub fn commit(
         tx.put_object(id, left);
     }
     objects::abandon(tx, request);
+    tx.put_cleaning(lease.task, progressed(&record, range.end, *keys_end));
+    // It gets on: what it failed of before it has behind it.
+    tx.touch(Touch::Cleaned(stream, tx.now));
     tx.touch(Touch::Renewed(lease.task));
     Ok(version)
+}
+
+/// What is known of a cleaning once it is committed up to `to`.
+fn progressed(record: &CleaningRecord, to: Offset, keys_end: Offset) -> CleaningRecord {
+    let keys_end = match record.done_to {
+        Offset::ZERO => keys_end.min(record.range.end),
+        _ => keys_end.min(record.keys_end),
+    };
+    CleaningRecord {
+        done_to: record.done_to.max(to),
+        keys_end,
+        ..*record
+    }
 }
 
 /// The objects have nothing but the stream, and the range whole, in order.

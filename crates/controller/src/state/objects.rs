@@ -78,8 +78,8 @@ pub fn commit(tx: &mut Tx<'_>, caller: Caller, request: &CommitObjects) -> Resul
     if let Some(version) = committed_before(tx.state, request) {
         return Ok(version);
     }
-    if let CommitSource::Objects { stream, range, objects } = &request.source {
-        return cleaning::commit(tx, caller, request, *stream, *range, objects);
+    if let CommitSource::Objects { .. } = &request.source {
+        return cleaning::commit(tx, caller, request);
     }
     let journal = tasks::check_upload(tx, caller, request.lease)?;
     let range = check_source(request, journal)?;

@@ -750,6 +750,7 @@ async fn streams_are_cleaned(subject: Subject) {
             stream,
             range,
             objects: vec![uploaded],
+            keys_end: range.end,
         },
         ..commit(clean.lease, journal, 0, 0, vec![whole(object)])
     };

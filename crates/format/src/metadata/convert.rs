@@ -468,12 +468,17 @@ fn cleaning_message(record: &CleaningRecord) -> CleaningMessage {
         delete_retention_ms: record.delete_retention_ms,
         lease: record.lease.0,
         holder: record.holder.map(registration_message),
+        done_to: record.done_to.0,
+        keys_end: record.keys_end.0,
     }
 }
 
 fn cleaning(message: CleaningMessage) -> Result<CleaningRecord, FormatError> {
-    if message.start < 0 || message.end < message.start {
-        return Err(invalid(format!("offsets [{}, {})", message.start, message.end)));
+    if message.start < 0 || message.end < message.start || message.done_to < 0 || message.keys_end < 0 {
+        return Err(invalid(format!(
+            "offsets [{}, {}), done to {} with keys to {}",
+            message.start, message.end, message.done_to, message.keys_end
+        )));
     }
     Ok(CleaningRecord {
         stream: StreamId(message.stream),
@@ -482,6 +487,8 @@ fn cleaning(message: CleaningMessage) -> Result<CleaningRecord, FormatError> {
         delete_retention_ms: message.delete_retention_ms,
         lease: LeaseEpoch(message.lease),
         holder: message.holder.map(registration),
+        done_to: Offset(message.done_to),
+        keys_end: Offset(message.keys_end),
     })
 }
 

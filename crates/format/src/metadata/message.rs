@@ -290,4 +290,8 @@ pub struct CleaningMessage {
     pub lease: u64,
     #[prost(message, optional, tag = "7")]
     pub holder: Option<RegistrationMessage>,
+    #[prost(int64, tag = "8")]
+    pub done_to: i64,
+    #[prost(int64, tag = "9")]
+    pub keys_end: i64,
 }

@@ -226,7 +226,11 @@ pub struct CleaningRecord {
     pub first_dirty: Offset,
     pub delete_retention_ms: u64,
     pub lease: LeaseEpoch,
+    /// `None`: it ended early, and whoever is next goes on.
     pub holder: Option<(NodeId, NodeEpoch)>,
+    /// Everything below is committed, cleaned of what keys below `keys_end` have superseded; 0: nothing is.
+    pub done_to: Offset,
+    pub keys_end: Offset,
 }
 
 /// What settings are about that have no other record; a topic's are in its own.

@@ -200,6 +200,8 @@ fn samples() -> Vec<(Key, Record)> {
                 delete_retention_ms: 86_400_000,
                 lease: LeaseEpoch(2),
                 holder: Some((NodeId(201), NodeEpoch(1))),
+                done_to: Offset(80),
+                keys_end: Offset(88),
             })),
         ),
     ]

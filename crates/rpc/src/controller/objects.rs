@@ -71,6 +71,9 @@ pub enum CommitSource {
         stream: StreamId,
         range: OffsetRange,
         objects: Vec<ObjectId>,
+        /// The stream is cleaned up to the end of `range` of what keys below this offset have superseded. If the cleaning
+        /// ends early, the next one goes on there, and comes up to here. 0: it begins anew.
+        keys_end: Offset,
     },
 }
 

@@ -34,11 +34,14 @@ enum Event {
         producer: i64,
         commits: bool,
     },
-    /// Time goes by, and the log is cleaned in ranges of so many batches; the keys of at most so many bytes are known.
+    /// Time goes by, and the log is cleaned in ranges of so many batches; the keys of at most so many bytes are known. It may end
+    /// early, behind so many ranges: the next one goes on there. What was aborted may be forgotten where it is clean then.
     Clean {
         after_ms: i64,
         key_bytes: u64,
         batches: usize,
+        stops: Option<usize>,
+        forgets: bool,
     },
 }
 
@@ -67,6 +70,8 @@ struct World {
     retention_ms: i64,
     /// Everything below was cleaned, but for keys that there was no room for.
     clean_end: Offset,
+    /// Of a cleaning that ended early: where it came to, where its keys ended, and what was dirty for it.
+    rest: Option<(Offset, Offset, Offset)>,
     /// Tombstones that were the newest of their key in a cleaning, and when first.
     met_ms: BTreeMap<Offset, i64>,
     zstd: Arc<ZstdPool>,
@@ -84,6 +89,7 @@ impl World {
             now_ms: 10_000,
             retention_ms,
             clean_end: Offset::ZERO,
+            rest: None,
             met_ms: BTreeMap::new(),
             zstd: zstd(),
         }
@@ -101,9 +107,14 @@ impl World {
                 after_ms,
                 key_bytes,
                 batches,
+                stops,
+                forgets,
             } => {
                 self.now_ms += after_ms;
-                self.clean(*key_bytes, *batches);
+                self.clean(*key_bytes, *batches, *stops);
+                if *forgets {
+                    self.state.trim_aborted(self.clean_end);
+                }
                 self.check();
             }
         }
@@ -178,13 +189,15 @@ impl World {
     }
 
     /// What a pass does, without objects: reads keys of what is dirty, then writes ranges anew, in order.
-    fn clean(&mut self, key_bytes: u64, batches: usize) {
+    fn clean(&mut self, key_bytes: u64, batches: usize, stops: Option<usize>) {
         let stable = self.state.last_stable_offset();
+        let rest = self.rest.take();
+        let (from, mut end, first_dirty) = rest.unwrap_or((Offset::ZERO, stable, self.clean_end.min(stable)));
+        let first_dirty = first_dirty.max(from);
         let keys = NewestOffsets::new(key_bytes, 99);
         let mut reader = KeyReader::new(STREAM, &self.state, keys, self.zstd.clone());
-        let mut end = stable;
+        let dirty = OffsetRange::new(first_dirty, end);
         for batch in &self.batches {
-            let dirty = OffsetRange::new(self.clean_end.min(stable), stable);
             if let Some(stopped) = reader.read(batch, dirty).unwrap() {
                 end = stopped;
                 break;
@@ -201,12 +214,26 @@ impl World {
             self.zstd.clone(),
             times,
         );
-        let below = self
-            .batches
-            .partition_point(|batch| BatchHeader::read(batch).unwrap().base_offset < end);
-        let behind = self.batches.split_off(below);
-        let mut cleaned = Vec::new();
-        for range in self.batches.chunks(batches) {
+        if rest.is_some() {
+            filter.goes_on();
+        }
+        let below = |batches: &[Bytes], offset| {
+            let base = |batch: &Bytes| BatchHeader::read(batch).unwrap().base_offset;
+            batches.partition_point(|batch| base(batch) < offset)
+        };
+        let behind = self.batches.split_off(below(&self.batches, end));
+        let dirty = self.batches.split_off(below(&self.batches, from));
+        let (mut cleaned, mut done_to) = (std::mem::take(&mut self.batches), from);
+        for (nth, range) in dirty.chunks(batches).enumerate() {
+            if stops == Some(nth) {
+                if nth > 0 {
+                    self.rest = Some((done_to, end, first_dirty));
+                } else {
+                    self.rest = rest;
+                }
+                cleaned.extend(dirty[nth * batches..].iter().cloned());
+                break;
+            }
             let first = BatchHeader::read(&range[0]).unwrap().base_offset;
             let last = BatchHeader::read(range.last().unwrap()).unwrap().end_offset();
             let run: Bytes = range.concat().into();
@@ -220,12 +247,13 @@ impl World {
                 assert_eq!(crc32c::crc32c(&piece.bytes), piece.crc);
                 cleaned.push(piece.bytes);
             }
+            done_to = last;
         }
         cleaned.extend(behind);
         self.batches = cleaned;
-        self.clean_end = self.clean_end.max(end);
+        self.clean_end = self.clean_end.max(done_to);
         for (offset, tombstone) in self.newest(end) {
-            if tombstone.value.is_none() {
+            if tombstone.value.is_none() && (from..done_to).contains(&offset) {
                 self.met_ms.entry(offset).or_insert(self.now_ms);
             }
         }
@@ -401,11 +429,15 @@ fn event() -> impl Strategy<Value = Event> {
         0i64..MIN_MARKER_RETENTION_MS * 3 / 2,
         prop_oneof![Just(310u64), Just(16 << 10)],
         1usize..6,
+        prop::option::weighted(0.4, 0usize..4),
+        any::<bool>(),
     )
-        .prop_map(|(after_ms, key_bytes, batches)| Event::Clean {
+        .prop_map(|(after_ms, key_bytes, batches, stops, forgets)| Event::Clean {
             after_ms,
             key_bytes,
             batches,
+            stops,
+            forgets,
         });
     prop_oneof![8 => write, 4 => end, 2 => clean]
 }
@@ -425,9 +457,9 @@ proptest! {
         for event in &events {
             world.run(event);
         }
-        world.run(&Event::Clean { after_ms: 1, key_bytes: 16 << 10, batches: 3 });
+        world.run(&Event::Clean { after_ms: 1, key_bytes: 16 << 10, batches: 3, stops: None, forgets: false });
         let met = world.clean_end;
-        world.run(&Event::Clean { after_ms: retention_ms, key_bytes: 16 << 10, batches: 2 });
+        world.run(&Event::Clean { after_ms: retention_ms, key_bytes: 16 << 10, batches: 2, stops: None, forgets: false });
         let left = world.left();
         for (offset, (_, key, value, _)) in left.range(..met) {
             prop_assert!(value.is_some(), "the tombstone of {key} at {offset} never goes");
@@ -455,6 +487,8 @@ fn a_tombstone_stays_for(retention_ms: i64) {
             after_ms,
             key_bytes: 1 << 14,
             batches: 9,
+            stops: None,
+            forgets: false,
         })
     };
     clean(&mut world, 0);
@@ -493,6 +527,8 @@ fn markers_stay_for(retention_ms: i64) {
             after_ms,
             key_bytes: 1 << 14,
             batches: 99,
+            stops: None,
+            forgets: false,
         })
     };
     clean(&mut world, 0);
@@ -516,6 +552,8 @@ fn rule_30_cleaning_stops_at_the_last_stable_offset() {
         after_ms: 0,
         key_bytes: 1 << 14,
         batches: 9,
+        stops: None,
+        forgets: false,
     });
     let values: Vec<_> = world.left().into_values().map(|left| left.2).collect();
     assert_eq!(values, [Some(2), Some(3), Some(4), Some(5)]);
@@ -524,6 +562,8 @@ fn rule_30_cleaning_stops_at_the_last_stable_offset() {
         after_ms: 0,
         key_bytes: 1 << 14,
         batches: 9,
+        stops: None,
+        forgets: false,
     });
     let values: Vec<_> = world.left().into_values().map(|left| left.2).collect();
     assert_eq!(values, [Some(5)]);

@@ -1,12 +1,13 @@
 //! Key compaction: what is due, and what takes the place of what.
 
-use tailwater_format::metadata::ObjectLife;
+use tailwater_format::metadata::{CleaningRecord, ObjectLife};
 
 use super::*;
 
 /// A compacted topic of two partitions (streams 0 and 1) and a journal that is uploaded.
 struct Cleaning {
     machine: Machine,
+    frontend: Caller,
     compactor: Caller,
     journal: JournalId,
     upload: LeaseRef,
@@ -30,6 +31,7 @@ fn cleaning(configs: &[(&str, &str)]) -> Cleaning {
     let upload = machine.lease(compactor, TaskKind::Upload).unwrap().lease;
     Cleaning {
         machine,
+        frontend,
         compactor,
         journal,
         upload,
@@ -99,10 +101,19 @@ impl Cleaning {
                 stream: StreamId(0),
                 range: OffsetRange::new(Offset(range.0), Offset(range.1)),
                 objects: sources.to_vec(),
+                keys_end: Offset::ZERO,
             },
             objects: vec![object],
             abandoned: Vec::new(),
         }
+    }
+
+    /// The cleanings that ended early.
+    fn left(&self) -> BTreeMap<TaskId, CleaningRecord> {
+        let state = &self.machine.state;
+        let all = state.index().cleanings();
+        let all = all.map(|(task, _)| (task, **state.cleaning(task).unwrap()));
+        all.filter(|(_, record)| record.holder.is_none()).collect()
     }
 
     fn found(&self, stream: u64) -> Vec<(ObjectId, i64, i64)> {
@@ -199,6 +210,7 @@ fn cleanings_are_checked() {
             stream: StreamId(0),
             range: OffsetRange::new(Offset(range.0), Offset(range.1)),
             objects: objects.to_vec(),
+            keys_end: Offset::ZERO,
         },
         ..good.clone()
     };
@@ -405,6 +417,109 @@ fn a_cleaning_has_one_holder() {
     assert_eq!(cleaning.machine.state.index().cleanings().count(), 0);
 }
 
+/// A cleaning that ends early, however, is gone on with where it came to, and comes to the end of the keys that it knew and no
+/// further: what it has behind it was cleaned of what those supersede. What came meanwhile is the next one's.
+#[test]
+fn a_cleaning_that_ended_early_is_gone_on_with() {
+    for ends in ["it gives up", "it fails", "its node is gone", "the controller restarts"] {
+        let mut cleaning = cleaning(&[]);
+        let sources: Vec<_> = (0..4).map(|at| cleaning.put(&[(0, at * 10, at * 10 + 10)])).collect();
+        let lease = cleaning.lease().unwrap().lease;
+        let request = with_keys(cleaning.replacing(lease, (0, 10), &sources[..1], false), 35);
+        cleaning.commit(&request).unwrap();
+        cleaning.put(&[(0, 40, 50)]);
+        match ends {
+            "it gives up" => cleaning.release(lease, true),
+            "it fails" => cleaning.release(lease, false),
+            "its node is gone" => cleaning.compactor = cleaning.machine.register(201, Tier::Compactor, 2),
+            _ => {
+                cleaning.machine.state = cleaning.machine.rebuilt();
+                cleaning.compactor = cleaning.machine.register(201, Tier::Compactor, 2);
+            }
+        }
+        assert_eq!(cleaning.lease(), None, "{ends}: not at once");
+        cleaning.machine.pass(LEASE * 4);
+        let next = cleaning.lease().expect(ends);
+        let Work::Clean { range, first_dirty, .. } = next.work else {
+            panic!()
+        };
+        let offsets = (range.start.0, range.end.0, first_dirty.0);
+        assert_eq!((next.lease.task, offsets), (lease.task, (10, 35, 10)), "{ends}");
+        // With room for fewer keys.
+        let request = with_keys(cleaning.replacing(next.lease, (10, 25), &sources[1..3], false), 30);
+        cleaning.commit(&request).unwrap();
+        cleaning.release(next.lease, true);
+        cleaning.machine.pass(LEASE * 4);
+        let next = cleaning.lease().expect(ends);
+        let Work::Clean { range, .. } = next.work else { panic!() };
+        assert_eq!((range.start.0, range.end.0), (25, 30), "{ends}");
+        let request = with_keys(cleaning.replacing(next.lease, (25, 30), &sources[2..3], false), 30);
+        cleaning.commit(&request).unwrap();
+        cleaning.release(next.lease, true);
+        assert_eq!(cleaning.due(), Some((0, 0, 50, 30)), "{ends}: all of it anew");
+        assert_eq!(cleaning.machine.state, cleaning.machine.rebuilt());
+    }
+}
+
+/// Where a cleaning came to is forgotten once it isn't there any more.
+#[test]
+fn a_cleaning_whose_place_was_deleted_begins_anew() {
+    let mut cleaning = cleaning(&[("cleanup.policy", "compact,delete")]);
+    let sources: Vec<_> = (0..3).map(|at| cleaning.put(&[(0, at * 10, at * 10 + 10)])).collect();
+    let lease = cleaning.lease().unwrap().lease;
+    let request = with_keys(cleaning.replacing(lease, (0, 10), &sources[..1], false), 30);
+    cleaning.commit(&request).unwrap();
+    cleaning.release(lease, true);
+    let frontend = cleaning.frontend;
+    let leader_epoch = cleaning.machine.state.row(StreamId(0)).unwrap().leader_epoch;
+    let deletion = DeleteRecords {
+        stream: StreamId(0),
+        leader_epoch,
+        start: Offset(12),
+    };
+    cleaning
+        .machine
+        .run(|tx| catalog::delete_records(tx, frontend, deletion))
+        .unwrap();
+    cleaning.machine.pass(LEASE * 4);
+    assert_eq!(cleaning.due(), Some((0, 10, 30, 10)));
+    assert!(cleaning.left().is_empty());
+}
+
+/// What isn't clean isn't left out between what is.
+#[test]
+fn a_clean_part_is_a_prefix() {
+    let mut cleaning = cleaning(&[]);
+    let sources: Vec<_> = (0..3).map(|at| cleaning.put(&[(0, at * 10, at * 10 + 10)])).collect();
+    let lease = cleaning.lease().unwrap().lease;
+    let behind = cleaning.replacing(lease, (10, 20), &sources[1..2], false);
+    assert_eq!(
+        cleaning.commit(&behind),
+        Err(Error::ObjectReplaced { object: sources[1] })
+    );
+    let first = cleaning.replacing(lease, (0, 10), &sources[..1], false);
+    cleaning.commit(&first).unwrap();
+    cleaning.commit(&behind).unwrap();
+}
+
+fn with_keys(request: CommitObjects, end: i64) -> CommitObjects {
+    let CommitSource::Objects {
+        stream, range, objects, ..
+    } = request.source
+    else {
+        panic!("a cleaning's")
+    };
+    CommitObjects {
+        source: CommitSource::Objects {
+            stream,
+            range,
+            objects,
+            keys_end: Offset(end),
+        },
+        ..request
+    }
+}
+
 /// Uploads, cleanings in parts, cleanings that fail, holders that are gone, deletions and restarts of the controller, in
 /// any order: streams stay whole, with a snapshot at their ends, and a state read from the store is the same.
 #[test]
@@ -412,7 +527,7 @@ fn cleanings_in_any_order_leave_streams_whole() {
     let random = tailwater_runtime::Random::seeded(5);
     let below = |end: u64| random.u64() % end;
     let mut cleaning = cleaning(&[]);
-    let (mut ends, mut leases, mut cleaned) = ([0i64; 2], Vec::new(), 0);
+    let (mut ends, mut leases, mut cleaned, mut went_on) = ([0i64; 2], Vec::new(), 0, 0);
     for _ in 0..3000 {
         match below(8) {
             0 | 1 => {
@@ -424,7 +539,18 @@ fn cleanings_in_any_order_leave_streams_whole() {
                 }
                 cleaning.put(&slices);
             }
-            2 => leases.extend(cleaning.lease().map(|lease| lease.lease)),
+            2 => {
+                let before: BTreeMap<_, _> = cleaning.left();
+                let lease = cleaning.lease().map(|lease| lease.lease);
+                if let Some(left) = lease.and_then(|lease| before.get(&lease.task)) {
+                    let now = **cleaning.machine.state.cleaning(lease.unwrap().task).unwrap();
+                    assert_eq!(now.range, OffsetRange::new(left.done_to, left.keys_end), "it goes on");
+                    assert_eq!(now.first_dirty, left.first_dirty.max(left.done_to));
+                    assert!(now.lease > left.lease);
+                    went_on += 1;
+                }
+                leases.extend(lease);
+            }
             3..=5 => {
                 cleaned += usize::from(
                     leases
@@ -457,7 +583,7 @@ fn cleanings_in_any_order_leave_streams_whole() {
             assert_eq!(snapshot, (*end > 0).then_some(*end), "exact at the end");
         }
     }
-    assert!(cleaned > 50, "{cleaned}");
+    assert!(cleaned > 50 && went_on > 20, "{cleaned}, {went_on}");
 }
 
 /// Commits one object in the place of the next few, up to somewhere in the last; answers whether it was taken.
@@ -466,7 +592,7 @@ fn clean_some(cleaning: &mut Cleaning, lease: LeaseRef, draw: u64) -> bool {
     let Some(record) = state.cleaning(lease.task).map(|record| **record) else {
         return false;
     };
-    let start = record.range.start;
+    let start = record.range.start.max(record.done_to);
     let found = objects::find(state, record.stream, start, 1 + draw as usize)
         .unwrap()
         .objects;
@@ -486,6 +612,12 @@ fn clean_some(cleaning: &mut Cleaning, lease: LeaseRef, draw: u64) -> bool {
             stream: record.stream,
             range: OffsetRange::new(start, end),
             objects: found.iter().map(|slice| slice.object).collect(),
+            keys_end: match record.keys_end {
+                // Of a compactor that says nothing of it, or has room for fewer keys.
+                Offset::ZERO if draw > 3 => Offset::ZERO,
+                Offset::ZERO => record.range.end.advance(-((draw / 2) as i64)).max(end),
+                keys_end => keys_end,
+            },
         },
         objects: vec![object(prepared[0].object, &[(record.stream.0, start.0, end.0)])],
         abandoned: Vec::new(),

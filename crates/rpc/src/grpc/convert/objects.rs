@@ -62,10 +62,16 @@ impl From<CommitObjects> for proto::CommitObjectsRequest {
             CommitSource::Journals(journals) => Source::Journals(proto::JournalRanges {
                 journals: into_all(journals),
             }),
-            CommitSource::Objects { stream, range, objects } => Source::SourceObjects(proto::SourceObjects {
+            CommitSource::Objects {
+                stream,
+                range,
+                objects,
+                keys_end,
+            } => Source::SourceObjects(proto::SourceObjects {
                 stream: stream.0,
                 range: Some(range.into()),
                 objects: objects.into_iter().map(|object| object.0).collect(),
+                keys_end: keys_end.0,
             }),
         };
         Self {
@@ -88,6 +94,7 @@ impl TryFrom<proto::CommitObjectsRequest> for CommitObjects {
                 stream: StreamId(from.stream),
                 range: offset_range(from.range, "source_objects.range")?,
                 objects: from.objects.into_iter().map(ObjectId).collect(),
+                keys_end: offset(from.keys_end, "source_objects.keys_end")?,
             },
         };
         Ok(Self {
