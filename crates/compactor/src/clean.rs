@@ -2,7 +2,7 @@
 //!
 //! One pass a lease ([`pass`]): the dirty part's keys are read into bounded memory ([`keys`]); then the stream is rewritten
 //! from its start, a group of objects after the other, without what is superseded ([`filter`], [`transactions`]), and each
-//! group is committed in the place of its sources.
+//! group is committed in the place of its sources. Clean objects that come out as they are stay ([`selection`]).
 //!
 //! What holds:
 //! - Offsets never change, nor does anything at or above the last stable offset, nor what isn't uploaded.
@@ -19,6 +19,7 @@ mod keys;
 mod metrics;
 mod pass;
 mod read;
+mod selection;
 mod transactions;
 
 use std::sync::Arc;

@@ -173,6 +173,28 @@ impl Filter {
         Ok(kept)
     }
 
+    /// Whether nothing would change of a run's batches that begin within `range`, but for empty ones that would go: those
+    /// aren't worth it. If it answers no, it stands somewhere among them.
+    ///
+    /// # Errors
+    /// [`Error::Clean`].
+    pub fn leaves(&mut self, run: &Bytes, range: OffsetRange) -> Result<bool, Error> {
+        for batch in Batches::new(run.clone()) {
+            let (header, batch) = batch.map_err(|error| failed(self.stream, range.start, &error))?;
+            if !range.contains(header.base_offset) {
+                continue;
+            }
+            let stays = match self.clean_batch(&header, &batch)? {
+                None => header.count == 0,
+                Some(bytes) => bytes == batch,
+            };
+            if !stays {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// `None` if no record stays.
     fn clean_batch(&mut self, header: &BatchHeader, batch: &Bytes) -> Result<Option<Bytes>, Error> {
         let verdict = self.transactions.judge(header);

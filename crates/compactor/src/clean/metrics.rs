@@ -28,7 +28,7 @@ impl CleanMetrics {
             ),
             objects: metrics.counter_vec(
                 "tailwater_clean_objects_total",
-                "Objects whose part of a stream was replaced, and that took such a place",
+                "Objects whose part of a stream was replaced, that took such a place, or that came out as they were and stayed",
                 &["what"],
             ),
         }

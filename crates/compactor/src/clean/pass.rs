@@ -1,7 +1,9 @@
 //! One pass over one stream: keys, then group by group of its objects.
 //!
-//! Owns: the order of reads, puts and commits. Does not own: what stays of a batch (`filter`).
+//! Owns: the order of reads, puts and commits. Does not own: what stays of a batch (`filter`), which objects are written anew
+//! (`selection`).
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use super::Cleanings;
 use super::filter::{Filter, KeyReader, Times};
 use super::keys::NewestOffsets;
 use super::read::{SliceReader, below};
+use super::selection;
 use crate::Error;
 use crate::error::may_repeat;
 use crate::put::put;
@@ -203,10 +206,21 @@ impl<'a> Pass<'a> {
             bytes += source.bytes();
             sources.push(source);
         }
-        let end = sources
-            .last()
-            .map_or(range.end, |last| below(last.slice(), range.end).end);
-        let group = OffsetRange::new(range.start, end);
+        let end_of = |source: &SliceReader| below(source.slice(), range.end).end;
+        let end = sources.last().map_or(range.end, end_of);
+        let written = self.select(filter, &sources).await?;
+        self.on
+            .metrics
+            .objects
+            .with_label_values(&["kept"])
+            .inc_by(written.start as u64);
+        sources.truncate(written.end);
+        sources.drain(..written.start);
+        let (Some(first), Some(last)) = (sources.first(), sources.last()) else {
+            return Ok(end);
+        };
+        let end = end_of(last);
+        let group = OffsetRange::new(first.slice().range.start, end);
         let replaced: Vec<_> = sources.iter().map(|source| source.slice().object).collect();
         let mut output = Output::new(group.start);
         let mut objects = Vec::new();
@@ -233,6 +247,43 @@ impl<'a> Pass<'a> {
         self.read_bytes += read;
         self.written_bytes += written;
         Ok(end)
+    }
+
+    /// The sources that are to be written anew; `filter` then stands before them.
+    async fn select(&self, filter: &mut Filter, sources: &[SliceReader]) -> Result<Range<usize>, Error> {
+        let is_clean = |source: &SliceReader| source.slice().range.end <= self.first_dirty;
+        let clean = sources.iter().take_while(|source| is_clean(source)).count();
+        let mut positions = vec![filter.position()];
+        for source in &sources[..clean] {
+            if !self.stays(filter, source.again()).await? {
+                break;
+            }
+            positions.push(filter.position());
+        }
+        let bytes: Vec<_> = sources.iter().map(SliceReader::bytes).collect();
+        let object_bytes = self.on.config.clean_object_bytes.0;
+        let written = selection::written(&bytes, clean, positions.len() - 1, object_bytes);
+        filter.rewind(positions.swap_remove(written.start));
+        Ok(written)
+    }
+
+    /// Whether nothing changes of a source.
+    async fn stays(&self, filter: &mut Filter, mut source: SliceReader) -> Result<bool, Error> {
+        let range = source.slice().range;
+        while let Some(run) = source.next().await? {
+            let mut taken = filter.take();
+            let (back, stays) = self
+                .compute(move || {
+                    let stays = taken.leaves(&run, range);
+                    (taken, stays)
+                })
+                .await?;
+            *filter = back;
+            if !stays? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Puts what stays of the sources into `objects`. Answers how many bytes they had.

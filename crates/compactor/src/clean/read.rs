@@ -1,6 +1,6 @@
 //! Reading what one object has of one stream: its index, then runs of blocks, each with one GET.
 //!
-//! Nothing is cached: a pass reads everything twice at most, in order.
+//! Nothing is cached: a pass reads everything a few times at most, in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -44,6 +44,16 @@ impl SliceReader {
             rows,
             read: VecDeque::new(),
         })
+    }
+
+    /// The same, read from its beginning; nothing of it was read yet.
+    pub fn again(&self) -> Self {
+        Self {
+            storage: self.storage.clone(),
+            slice: self.slice.clone(),
+            rows: self.rows.clone(),
+            read: VecDeque::new(),
+        }
     }
 
     /// The part of the stream that is to be read here.

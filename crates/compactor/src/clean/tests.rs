@@ -160,6 +160,47 @@ async fn a_pass_leaves_the_newest_of_each_key() {
     compactor.shutdown().await;
 }
 
+/// A stream that is mostly clean costs reads, not writes: what nothing changes of stays where it is, and of what is written the
+/// small ones are joined.
+#[tokio::test(start_paused = true)]
+async fn clean_objects_stay_where_they_are() {
+    let cluster = Cluster::new();
+    let compactor = cluster.start(config()).await;
+    let ids = |cluster: &Cluster| -> Vec<_> {
+        let state = cluster.state.lock();
+        state.slices[&STREAM].values().map(|slice| slice.object).collect()
+    };
+    let own_keys = |object: u32| vec![(0..300).map(|at| (object * 1_000 + at, object)).collect()];
+    let mut objects: Vec<_> = (0..40).map(own_keys).collect();
+    upload(&cluster, &objects).await;
+    assert!(clean(&cluster, 0).await);
+    let first = ids(&cluster);
+    assert_eq!(first.len(), 40);
+
+    // New keys.
+    let mut end = cluster.uploaded(STREAM.0);
+    objects.push(vec![vec![(77_000, 1)]]);
+    upload(&cluster, &objects[40..]).await;
+    let commits = cluster.state.lock().commits;
+    assert!(clean(&cluster, end).await);
+    assert_eq!(cluster.state.lock().commits, commits + 1);
+    let second = ids(&cluster);
+    assert_eq!(second[..40], first);
+    assert!(cluster.metric("tailwater_clean_objects_total{what=\"kept\"} 40"));
+
+    // A key of the fourth object: that one, and what is small at the end.
+    end = cluster.uploaded(STREAM.0);
+    objects.push(vec![vec![(3_000, 9)]]);
+    upload(&cluster, &objects[41..]).await;
+    assert!(clean(&cluster, end).await);
+    let third = ids(&cluster);
+    assert_eq!((&third[..3], &third[4..40]), (&first[..3], &first[4..40]));
+    assert_ne!(third[3], first[3]);
+    assert_eq!(third.len(), 41, "the two small ones are one");
+    assert_eq!(found(&cluster).await, newest(&objects));
+    compactor.shutdown().await;
+}
+
 /// Whatever fails, and wherever: before a put, after it and before the commit, after the commit with its answer lost; in
 /// the first group and in the second. Each time a reader finds each key's newest value, and the next pass ends it.
 #[tokio::test(start_paused = true)]

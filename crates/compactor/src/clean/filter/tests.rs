@@ -237,6 +237,13 @@ impl World {
             let first = BatchHeader::read(&range[0]).unwrap().base_offset;
             let last = BatchHeader::read(range.last().unwrap()).unwrap().end_offset();
             let run: Bytes = range.concat().into();
+            let position = filter.position();
+            if last <= first_dirty && filter.leaves(&run, OffsetRange::new(first, last)).unwrap() {
+                cleaned.extend(range.iter().cloned());
+                done_to = last;
+                continue;
+            }
+            filter.rewind(position);
             let kept = filter.clean(&run, OffsetRange::new(first, last), last).unwrap();
             assert_eq!(
                 kept.last().map(|piece| piece.range.end),
