@@ -9,6 +9,7 @@
 //! - Each commit alone leaves a stream whose reader builds the same table: what a record is left out for lies behind it, in
 //!   the same group or in one that is committed later. So a pass may end anywhere, by a crash too, and loses nothing but its
 //!   work. What was put and isn't committed expires at the controller.
+//! - A pass that stands still is given up ([`watch`]).
 //! - Memory of a pass: `clean_keys_bytes`; `clean_object_bytes` and one read of the object storage; the stream's snapshot, which
 //!   its producers and aborted transactions bound (58 MiB), the latter once more for each group; and of one batch its records
 //!   decompressed (at most 256 MiB, whatever is in them) and encoded. Keys that don't fit end the pass earlier, and the
@@ -21,6 +22,7 @@ mod pass;
 mod read;
 mod selection;
 mod transactions;
+mod watch;
 
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ use crate::upload::States;
 use crate::{Config, Error, lease};
 use metrics::CleanMetrics;
 use pass::Pass;
+use watch::Watch;
 
 pub(crate) struct Cleanings {
     config: Config,
@@ -42,16 +45,19 @@ pub(crate) struct Cleanings {
     states: States,
     zstd: Arc<ZstdPool>,
     metrics: CleanMetrics,
+    watch: Arc<Watch>,
 }
 
 impl Cleanings {
     pub fn new(config: Config, session: Session, storage: Arc<dyn ObjectStorage>) -> Self {
         let metrics = &session.runtime().metrics;
+        let clean_metrics = CleanMetrics::new(metrics);
         Self {
+            watch: Watch::new(session.runtime().clock.clone(), clean_metrics.last_progress.clone()),
             // A pass is long, and the next one of the same stream far away: nothing is worth being kept.
             states: States::new(storage.clone(), 0),
             zstd: Arc::new(ZstdPool::new(config.max_cleanings.max(1), 1, metrics)),
-            metrics: CleanMetrics::new(metrics),
+            metrics: clean_metrics,
             config,
             session,
             storage,
@@ -77,14 +83,18 @@ pub(crate) async fn run(cleanings: Arc<Cleanings>, lease: Lease) {
         tracing::error!(task = %held.task, "a cleaning's task is another one");
         return;
     };
+    let progress = cleanings.watch.begin(held.task);
+    let limit = cleanings.config.clean_stall.as_duration();
     let clean = |_work| async {
-        let mut pass = Pass::begin(&cleanings, held, stream, range, first_dirty, delete_retention).await?;
+        let dirty = (range, first_dirty);
+        let mut pass = Pass::begin(&cleanings, &progress, held, stream, dirty, delete_retention).await?;
         pass.run().await
     };
     let cleaned = tokio::select! {
         biased;
         cleaned = lease::hold(session, lease, clean) => cleaned,
         () = stop.cancelled() => Some(Err(tailwater_rpc::Error::Shutdown.into())),
+        () = progress.stands_still(limit) => Some(Err(Error::StandsStill { stream, seconds: limit.as_secs() })),
     };
     let (result, done) = match cleaned {
         None => ("lost", None),

@@ -32,6 +32,8 @@ pub struct Config {
     pub clean_keys_bytes: ByteSize,
     /// How large an object gets that a cleaning writes, about; so much is held in memory.
     pub clean_object_bytes: ByteSize,
+    /// A cleaning that gets no further for so long is given up, and tried again later.
+    pub clean_stall: Millis,
     /// How often the WAL is asked about a journal that has something to upload, ...
     pub poll_interval: Millis,
     /// ... and about one that has nothing.
@@ -58,6 +60,7 @@ impl Default for Config {
             max_cleanings: 1,
             clean_keys_bytes: ByteSize::mib(64),
             clean_object_bytes: ByteSize::mib(32),
+            clean_stall: Millis::seconds(600),
             poll_interval: Millis(200),
             idle_poll_interval: Millis::seconds(1),
             producer_expiration: Millis::seconds(86_400),
@@ -76,6 +79,7 @@ impl Config {
             ("batch_bytes", self.batch_bytes.0),
             ("memory_bytes", self.memory_bytes.0),
             ("clean_object_bytes", self.clean_object_bytes.0),
+            ("clean_stall", self.clean_stall.0),
             ("max_journals", self.max_journals as u64),
             ("poll_interval", self.poll_interval.0),
             ("idle_poll_interval", self.idle_poll_interval.0),
@@ -123,6 +127,7 @@ mod tests {
         refused(|config| config.max_journals = 0, "max_journals");
         refused(|config| config.clean_keys_bytes = ByteSize(1 << 19), "clean_keys_bytes");
         refused(|config| config.clean_object_bytes = ByteSize(0), "clean_object_bytes");
+        refused(|config| config.clean_stall = Millis(0), "clean_stall");
         refused(|config| config.poll_interval = Millis(0), "poll_interval");
         refused(|config| config.trigger_device_percent = 0, "trigger_device_percent");
         refused(|config| config.trigger_device_percent = 101, "trigger_device_percent");

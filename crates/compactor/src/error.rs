@@ -42,6 +42,8 @@ pub enum Error {
     /// One batch has more keys than there is room for.
     #[error("stream {stream} at {offset}: a batch's keys don't fit into compactor.clean_keys_bytes")]
     TooManyKeys { stream: StreamId, offset: Offset },
+    #[error("the cleaning of stream {stream} got no further for compactor.clean_stall, {seconds} s")]
+    StandsStill { stream: StreamId, seconds: u64 },
     #[error("snapshot of stream {stream} in object {key} at {position}: {detail}")]
     Snapshot {
         stream: StreamId,
@@ -57,7 +59,7 @@ impl Error {
             Self::Config(_) | Self::TooManyKeys { .. } => Kind::Invalid,
             Self::Rpc(error) => error.kind(),
             Self::Store(error) => error.kind(),
-            Self::NoMember { .. } | Self::NoEntries { .. } => Kind::Unavailable,
+            Self::NoMember { .. } | Self::NoEntries { .. } | Self::StandsStill { .. } => Kind::Unavailable,
             Self::WrongEntry { .. }
             | Self::Log { .. }
             | Self::Slice { .. }

@@ -1,13 +1,14 @@
 //! What cleanings count.
 
 use tailwater_runtime::Metrics;
-use tailwater_runtime::telemetry::{IntCounter, IntCounterVec};
+use tailwater_runtime::telemetry::{IntCounter, IntCounterVec, IntGauge};
 
 pub(super) struct CleanMetrics {
     pub passes: IntCounterVec,
     pub read_bytes: IntCounter,
     pub written_bytes: IntCounter,
     pub objects: IntCounterVec,
+    pub last_progress: IntGauge,
 }
 
 impl CleanMetrics {
@@ -30,6 +31,10 @@ impl CleanMetrics {
                 "tailwater_clean_objects_total",
                 "Objects whose part of a stream was replaced, that took such a place, or that came out as they were and stayed",
                 &["what"],
+            ),
+            last_progress: metrics.gauge(
+                "tailwater_clean_last_progress_seconds",
+                "When the pass got on last, in seconds since 1970, that has stood still for longest; 0 without passes",
             ),
         }
     }

@@ -19,6 +19,7 @@ use super::filter::{Filter, KeyReader, Times};
 use super::keys::NewestOffsets;
 use super::read::{SliceReader, below};
 use super::selection;
+use super::watch::Progress;
 use crate::Error;
 use crate::error::may_repeat;
 use crate::put::put;
@@ -32,6 +33,7 @@ const MAX_ABANDONED: usize = 16;
 
 pub(super) struct Pass<'a> {
     on: &'a Cleanings,
+    progress: &'a Progress,
     lease: LeaseRef,
     stream: StreamId,
     range: OffsetRange,
@@ -63,10 +65,10 @@ impl<'a> Pass<'a> {
     /// What the controller and the store say; not found: the stream is no more.
     pub async fn begin(
         on: &'a Cleanings,
+        progress: &'a Progress,
         lease: LeaseRef,
         stream: StreamId,
-        range: OffsetRange,
-        first_dirty: Offset,
+        (range, first_dirty): (OffsetRange, Offset),
         delete_retention: Duration,
     ) -> Result<Self, Error> {
         let uploads = on.session.controller().objects.stream_uploads(vec![stream]).await?;
@@ -82,6 +84,7 @@ impl<'a> Pass<'a> {
         let end = range.end.min(state.last_stable_offset()).max(range.start);
         Ok(Self {
             on,
+            progress,
             lease,
             stream,
             range: OffsetRange::new(range.start, end),
@@ -383,7 +386,9 @@ impl<'a> Pass<'a> {
                 snapshot,
             }],
         });
-        put(session, &self.on.storage, prepared.key, encoded.chunks, ()).await
+        let put = put(session, &self.on.storage, prepared.key, encoded.chunks, ()).await;
+        self.progress.step();
+        put
     }
 
     /// Commits, as often as it takes to know whether it happened.
@@ -413,7 +418,10 @@ impl<'a> Pass<'a> {
                 .commit_objects(session.caller(), request.clone())
                 .await;
             match committed {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    self.progress.step();
+                    return Ok(());
+                }
                 Err(error) if may_repeat(&error) => {
                     tracing::debug!(%error, stream = %self.stream, "commit is repeated");
                     retry.wait().await;
@@ -435,6 +443,7 @@ impl<'a> Pass<'a> {
     async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let tasks = &self.on.session.runtime().tasks;
         let done = tasks.run_blocking("clean", work).await;
+        self.progress.step();
         done.map_err(|error| tailwater_rpc::Error::Internal(error.to_string()).into())
     }
 }

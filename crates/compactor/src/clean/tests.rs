@@ -280,6 +280,44 @@ async fn a_pass_that_ends_anywhere_loses_nothing() {
     }
 }
 
+/// A pass over the rest of another one touches nothing before it.
+#[tokio::test(start_paused = true)]
+async fn a_pass_goes_on_behind_what_another_committed() {
+    let cluster = Cluster::new();
+    let compactor = cluster.start(config()).await;
+    let objects = history(40);
+    upload(&cluster, &objects).await;
+    let object = tailwater_types::ObjectId(1);
+    cluster.fail_nth(Call::Commit, 1, When::Before, Error::ObjectReplaced { object });
+    assert!(clean(&cluster, 0).await);
+    let (end, begins) = (Offset(cluster.uploaded(STREAM.0)), Offset(cleaned_to(&cluster).await));
+    assert!(Offset::ZERO < begins && begins < end);
+    let below = |cluster: &Cluster| -> Vec<_> {
+        let state = cluster.state.lock();
+        let slices = state.slices[&STREAM].range(..=begins);
+        slices.map(|(_, slice)| slice.object).collect()
+    };
+    let first = below(&cluster);
+    let given_back = {
+        let state = &mut *cluster.state.lock();
+        assert_eq!(state.keys_end, end, "the first one said how far it could go");
+        state.cleaning = Some(Work::Clean {
+            stream: STREAM,
+            range: OffsetRange::new(begins, end),
+            first_dirty: begins,
+            delete_retention: Duration::from_secs(60),
+        });
+        state.cleaned.len()
+    };
+    cluster
+        .until("the cleaning is given back", |state| state.cleaned.len() > given_back)
+        .await;
+    assert_eq!(cluster.state.lock().cleaned.last(), Some(&true));
+    assert_eq!(below(&cluster), first);
+    assert_eq!(found(&cluster).await, newest(&objects));
+    compactor.shutdown().await;
+}
+
 /// More keys than there is room for: a pass ends at a batch's start, within an object, and the next one goes on there.
 #[tokio::test(start_paused = true)]
 async fn more_keys_than_fit_take_several_passes() {

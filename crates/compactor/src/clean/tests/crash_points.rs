@@ -226,3 +226,32 @@ async fn what_goes_away_meanwhile_ends_a_pass() {
         compactor.shutdown().await;
     }
 }
+
+/// A pass whose store never answers is seen standing still, and is given up; what it had committed stays, and the next one ends it.
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_stands_still_is_given_up() {
+    let cluster = Cluster::new();
+    let config = Config {
+        clean_stall: Millis::seconds(90),
+        ..config()
+    };
+    let compactor = cluster.start(config).await;
+    let objects = history(40);
+    upload(&cluster, &objects).await;
+    let given_back = cluster.state.lock().cleaned.len();
+    let release = in_the_second_group(&cluster).await;
+    let held_at = cluster.clock.wall_ms() / 1_000;
+    cluster.clock.sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.state.lock().cleaned.len(), given_back, "it may be slow");
+    let stands_since = |seconds| cluster.metric(&format!("tailwater_clean_last_progress_seconds {seconds}"));
+    assert!(stands_since(held_at) || stands_since(held_at - 1));
+    cluster.clock.sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.state.lock().cleaned[given_back..], [false]);
+    assert!(stands_since(0));
+    assert!(cluster.metric("tailwater_cleanings_total{result=\"failed\"} 1"));
+    release.cancel();
+    assert!(is_whole(&cluster, &objects).await);
+    assert!(clean(&cluster, 0).await);
+    assert_eq!(found(&cluster).await, newest(&objects));
+    compactor.shutdown().await;
+}
