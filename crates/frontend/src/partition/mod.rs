@@ -7,6 +7,7 @@
 
 mod append;
 mod close;
+mod largest;
 mod locate;
 mod open;
 mod proof;

@@ -413,6 +413,56 @@ async fn rule_8_timestamps_are_found_everywhere() {
     assert_eq!((largest.offset, largest.timestamp_ms), (Offset(7), START_MS + 95));
 }
 
+/// Rule 8: the record with the largest timestamp is found among those that are left, whether compaction took the one that had it or
+/// DeleteRecords did; of several the first.
+#[tokio::test(start_paused = true)]
+async fn rule_8_the_largest_timestamp_is_of_a_record_that_is_there() {
+    let mut fixture = Fixture::start().await;
+    let partition = fixture.topic("t").await;
+    let at = |timestamp: i64| {
+        let mut builder = tailwater_kafka::batch::BatchBuilder::new();
+        builder.push(START_MS + timestamp, None, Some(b"v"), &[]);
+        builder.push(START_MS + timestamp - 5, None, Some(b"v"), &[]);
+        builder.build()
+    };
+    for timestamp in [50, 90, 70, 70] {
+        commit(&partition, at(timestamp)).await;
+    }
+    let journal = fixture.journal();
+    fixture.upload(journal, Lsn(4), true).await;
+    for timestamp in [60, 20] {
+        commit(&partition, at(timestamp)).await;
+    }
+    let end = partition.high_watermark();
+    let largest = async || {
+        let found = partition.max_timestamp(end).await.unwrap();
+        found.map(|found| (found.offset.0, found.timestamp_ms - START_MS))
+    };
+    assert_eq!(largest().await, Some((2, 90)));
+    let read = partition.read(Offset::ZERO, Offset(8), 1 << 20, true).await.unwrap();
+    let batches = read
+        .into_iter()
+        .flat_map(tailwater_kafka::batch::Batches::new)
+        .map(Result::unwrap);
+    let left = batches.filter(|(header, _)| header.base_offset != Offset(2));
+    let left: Vec<_> = left.map(|(_, batch)| bytes::BytesMut::from(&batch[..])).collect();
+    fixture.clean(partition.stream(), &left).await;
+    // What was known of objects is asked for again.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    partition.tail.restart();
+    assert_eq!(largest().await, Some((4, 70)));
+    for (start, expected) in [
+        (5, Some((6, 70))),
+        (7, Some((7, 65))),
+        (8, Some((8, 60))),
+        (9, Some((9, 55))),
+        (12, None),
+    ] {
+        partition.set_log_start(Offset(start));
+        assert_eq!(largest().await, expected, "from {start}");
+    }
+}
+
 /// A partition that nobody uses stays small: a node may have a hundred thousand.
 #[test]
 fn an_idle_partition_is_small() {

@@ -9,7 +9,7 @@ use tailwater_codec::decompress;
 use tailwater_kafka::batch::{BatchHeader, Batches, HEADER_BYTES};
 use tailwater_kafka::record::RecordWalker;
 use tailwater_store::ObjectRef;
-use tailwater_types::{LeaderEpoch, Offset};
+use tailwater_types::{LeaderEpoch, Offset, OffsetRange};
 
 use super::Partition;
 use super::read::ReadError;
@@ -17,7 +17,7 @@ use super::read::ReadError;
 /// Bytes of batches that one point stands for.
 const POINT_BYTES: usize = 1 << 20;
 /// What a search reads at once.
-const READ_BYTES: usize = 1 << 20;
+pub(super) const READ_BYTES: usize = 1 << 20;
 /// Objects that are asked for at once.
 const OBJECTS: usize = 64;
 
@@ -87,8 +87,17 @@ impl TimeIndex {
         bytes.sum()
     }
 
-    fn max_timestamp_ms(&self) -> Option<i64> {
-        self.points.iter().map(|point| point.max_timestamp_ms).max()
+    /// The largest timestamp of each stretch of `[from, end)`.
+    pub fn stretches(&self, from: Offset, end: Offset) -> Vec<(i64, OffsetRange)> {
+        let ends = self.points.iter().skip(1).map(|next| next.start).chain([end]);
+        let stretches = self.points.iter().zip(ends).map(|(point, behind)| {
+            let (start, end) = (point.start.max(from), behind.min(end));
+            (point.max_timestamp_ms, start, end)
+        });
+        let stretches = stretches.filter(|(_, start, end)| start < end);
+        stretches
+            .map(|(largest, start, end)| (largest, OffsetRange::new(start, end)))
+            .collect()
     }
 }
 
@@ -113,25 +122,6 @@ impl Partition {
             }
         }
         Ok(None)
-    }
-
-    /// The first record below `end` with the largest timestamp of the log; `None` if it is empty.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub async fn max_timestamp(&self, end: Offset) -> Result<Option<FoundTimestamp>, ReadError> {
-        let mut largest = self.state.lock().times.max_timestamp_ms();
-        let mut from = self.log_start();
-        loop {
-            let found = self.find_objects(from).await?;
-            let Some(last) = found.last() else { break };
-            from = last.range.end;
-            largest = largest.max(found.iter().map(|object| object.max_timestamp_ms).max());
-        }
-        match largest {
-            Some(largest) => self.offset_for_timestamp(largest, end).await,
-            None => Ok(None),
-        }
     }
 
     /// Where the first block or stretch at or behind `from` begins that has such a timestamp.
@@ -160,7 +150,10 @@ impl Partition {
     }
 
     /// Objects from `from` on, none behind the uploaded end.
-    async fn find_objects(&self, from: Offset) -> Result<Vec<tailwater_rpc::controller::ObjectSlice>, ReadError> {
+    pub(super) async fn find_objects(
+        &self,
+        from: Offset,
+    ) -> Result<Vec<tailwater_rpc::controller::ObjectSlice>, ReadError> {
         if from >= self.services.view.uploaded(self.stream) {
             return Ok(Vec::new());
         }
@@ -255,7 +248,12 @@ mod tests {
         assert_eq!(find(&times, 0, 101), Some(20));
         assert_eq!(find(&times, 25, 150), Some(25));
         assert_eq!(find(&times, 0, 301), None);
-        assert_eq!(times.max_timestamp_ms(), Some(300));
+        let stretches = times.stretches(Offset(15), Offset(32));
+        let stretches: Vec<_> = stretches
+            .iter()
+            .map(|(largest, range)| (*largest, range.start.0, range.end.0))
+            .collect();
+        assert_eq!(stretches, [(50, 15, 20), (300, 20, 30), (200, 30, 32)]);
         times.push(Offset(40), 1, 1, Offset(30));
         assert_eq!(times.points.len(), 2);
     }

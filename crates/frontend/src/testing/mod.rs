@@ -163,10 +163,12 @@ impl Fixture {
     pub async fn clean(&mut self, stream: StreamId, batches: &[BytesMut]) {
         let mut writer = ObjectWriter::new();
         let mut range: Option<OffsetRange> = None;
+        let mut largest_ms = -1;
         for bytes in batches {
             let bytes = bytes.clone().freeze();
             let header = BatchHeader::read(&bytes).expect("whole");
             let batch = OffsetRange::new(header.base_offset, header.end_offset());
+            largest_ms = header.max_timestamp_ms.max(largest_ms);
             range = Some(OffsetRange::new(
                 range.map_or(Offset::ZERO, |range| range.start),
                 batch.end,
@@ -190,7 +192,7 @@ impl Fixture {
             key,
             size_bytes: encoded.size_bytes,
             range: range.expect("something is left"),
-            max_timestamp_ms: START_MS,
+            max_timestamp_ms: largest_ms,
         };
         let version = self.controller.commit_cleaned(stream, slice);
         self.data.view.wait_for(version).await;
