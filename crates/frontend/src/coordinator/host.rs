@@ -3,11 +3,11 @@
 //! Owns: one internal topic (made when it is first needed), the hash from an id to its partition, one owner for each of the
 //! partitions that is led here. Does not own: what owners do (`owner.rs`), which partitions are led here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tailwater_kafka::ErrorCode;
 use tailwater_rpc::controller::NewTopic;
 use tailwater_runtime::telemetry::IntGauge;
@@ -16,7 +16,7 @@ use tailwater_types::NodeId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::machine::Machine;
-use super::owner::{Command, Owner, OwnerHandle};
+use super::owner::{Command, Owner, OwnerHandle, Stage};
 use super::standing::Standing;
 use crate::metadata::TopicCreator;
 use crate::partition::{Partition, Partitions};
@@ -24,7 +24,7 @@ use crate::session::Session;
 use crate::view::{Topic, View};
 
 /// How often owners that have failed are begun again.
-const RESTART_INTERVAL: Duration = Duration::from_secs(30);
+pub(super) const RESTART_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Makes the state machine of a partition, empty.
 pub type NewMachine<M> = dyn Fn(&Arc<Partition>) -> M + Send + Sync;
@@ -38,6 +38,8 @@ pub(crate) struct Hosted<M: Machine> {
     pub coordinators: IntGauge,
     /// Those of them that haven't read their log yet: their clients are told to wait.
     pub loading: IntGauge,
+    /// Those of them that have failed and not served since: nobody is served there.
+    pub failed: IntGauge,
 }
 
 /// The coordinators of one internal topic that this node is; clones share them.
@@ -63,6 +65,8 @@ struct Inner<M: Machine> {
     tasks: Tasks,
     /// By partition of the internal topic.
     owners: RwLock<BTreeMap<i32, OwnerHandle<M>>>,
+    /// Partitions whose owner has failed and not served since.
+    failed: Mutex<BTreeSet<i32>>,
 }
 
 impl<M: Machine> Host<M> {
@@ -83,6 +87,7 @@ impl<M: Machine> Host<M> {
             creator,
             tasks,
             owners: RwLock::default(),
+            failed: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -113,12 +118,15 @@ impl<M: Machine> Host<M> {
     pub fn resign(&self) {
         self.inner.owners.write().clear();
         self.inner.hosted.coordinators.set(0);
+        self.inner.failed.lock().clear();
+        self.inner.hosted.failed.set(0);
     }
 
     /// The owner of an id.
     ///
     /// # Errors
-    /// The code for clients: there is no topic, another node is the coordinator, or this one is still loading.
+    /// The code for clients: NOT_COORDINATOR without the topic, where another node is the coordinator, or where this one has
+    /// failed; COORDINATOR_LOAD_IN_PROGRESS. (COORDINATOR_NOT_AVAILABLE is FindCoordinator's: members don't expect it.)
     pub fn owner_of(&self, id: &str) -> Result<Way<M>, ErrorCode> {
         self.find(|count| partition_of(id, count), |owner| self.way_to(owner))
     }
@@ -153,34 +161,40 @@ impl<M: Machine> Host<M> {
         index: impl FnOnce(usize) -> i32,
         what: impl FnOnce(&OwnerHandle<M>) -> T,
     ) -> Result<T, ErrorCode> {
-        let topic = self.topic().ok_or(ErrorCode::CoordinatorNotAvailable)?;
+        let topic = self.topic().ok_or(ErrorCode::NotCoordinator)?;
         let index = index(topic.partitions.len());
         let leader = topic.partitions.get(&index).and_then(|partition| partition.leader);
         if leader != Some(self.inner.session.node()) {
             return Err(ErrorCode::NotCoordinator);
         }
         let owners = self.inner.owners.read();
-        match owners.get(&index) {
-            Some(owner) if owner.is_loaded() && owner.partition.topic() == topic.info.id => Ok(what(owner)),
-            _ => Err(ErrorCode::CoordinatorLoadInProgress),
+        let owner = owners
+            .get(&index)
+            .filter(|owner| owner.partition.topic() == topic.info.id);
+        match owner.map(|owner| (owner, owner.stage())) {
+            Some((owner, Stage::Serving)) => Ok(what(owner)),
+            Some((_, Stage::Ended)) => Err(ErrorCode::NotCoordinator),
+            Some((_, Stage::Loading)) | None => Err(ErrorCode::CoordinatorLoadInProgress),
         }
     }
 
-    /// The owners of all partitions that this node leads.
+    /// The owners of all partitions that this node leads, but for those that have failed, which a gauge tells of: one log
+    /// that can't be read shall not hide all others.
     ///
     /// # Errors
     /// COORDINATOR_LOAD_IN_PROGRESS while some are still being read.
     pub fn all_owners(&self) -> Result<Vec<Way<M>>, ErrorCode> {
         let (topic, here) = (self.topic(), Some(self.inner.session.node()));
         let owners = self.inner.owners.read();
-        let loaded = |owner: &OwnerHandle<M>| owner.is_loaded().then(|| self.way_to(owner));
+        let way = |owner: Option<&OwnerHandle<M>>| match owner.map(|owner| (owner, owner.stage())) {
+            Some((owner, Stage::Serving)) => Some(Ok(self.way_to(owner))),
+            Some((_, Stage::Ended)) => None,
+            Some((_, Stage::Loading)) | None => Some(Err(ErrorCode::CoordinatorLoadInProgress)),
+        };
         // Also of those that are being opened, or given away: nobody else has what is coordinated there meanwhile.
         let partitions = topic.iter().flat_map(|topic| &topic.partitions);
         let led = partitions.filter(|(_, info)| info.leader == here);
-        let found = led.map(|(index, _)| owners.get(index).and_then(loaded));
-        found
-            .map(|owner| owner.ok_or(ErrorCode::CoordinatorLoadInProgress))
-            .collect()
+        led.filter_map(|(index, _)| way(owners.get(index))).collect()
     }
 
     /// The node that coordinates `id`, after making the internal topic if there is none.
@@ -238,10 +252,10 @@ impl<M: Machine> Host<M> {
         // What is being given away has another coordinator soon, which must not be contradicted.
         let open: Vec<_> = open.into_iter().filter(|partition| !partition.is_closing()).collect();
         let mut owners = self.inner.owners.write();
+        self.note_failed(&owners, &open);
         owners.retain(|_, owner| {
             let is_open = open.iter().any(|partition| Arc::ptr_eq(partition, &owner.partition));
-            let has_failed = owner.commands.is_closed() && !owner.partition.has_ended();
-            is_open && !has_failed
+            is_open && !owner.has_failed()
         });
         for partition in open {
             let Some(topic) = &topic else { break };
@@ -252,6 +266,21 @@ impl<M: Machine> Host<M> {
         }
         let count = i64::try_from(owners.len()).unwrap_or(i64::MAX);
         self.inner.hosted.coordinators.set(count);
+    }
+
+    /// Keeps who has failed, until it is seen to serve or isn't here any more.
+    fn note_failed(&self, owners: &BTreeMap<i32, OwnerHandle<M>>, open: &[Arc<Partition>]) {
+        let mut failed = self.inner.failed.lock();
+        failed.retain(|index| open.iter().any(|partition| partition.index() == *index));
+        for (index, owner) in owners {
+            if owner.has_failed() {
+                failed.insert(*index);
+            } else if owner.stage() == Stage::Serving {
+                failed.remove(index);
+            }
+        }
+        let count = i64::try_from(failed.len()).unwrap_or(i64::MAX);
+        self.inner.hosted.failed.set(count);
     }
 
     fn start_owner(&self, partition: Arc<Partition>, topic: &Topic) -> OwnerHandle<M> {

@@ -16,4 +16,4 @@ pub(crate) use host::{Host, Hosted};
 pub(crate) use machine::{Form, InTransaction, KeyValue, Machine, Now, Turn, Waiter};
 pub(crate) use owner::record_bytes;
 #[cfg(test)]
-pub(crate) use owner::{Command, Owner, OwnerHandle};
+pub(crate) use owner::{Command, Owner, OwnerHandle, Stage};

@@ -57,9 +57,26 @@ pub(crate) struct OwnerHandle<M: Machine> {
 }
 
 impl<M: Machine> OwnerHandle<M> {
-    pub fn is_loaded(&self) -> bool {
-        self.loaded.load(Ordering::Acquire)
+    pub fn stage(&self) -> Stage {
+        match (self.commands.is_closed(), self.loaded.load(Ordering::Acquire)) {
+            (true, _) => Stage::Ended,
+            (false, false) => Stage::Loading,
+            (false, true) => Stage::Serving,
+        }
     }
+
+    /// Whether it has ended although its leadership goes on: its log couldn't be read, or it panicked.
+    pub fn has_failed(&self) -> bool {
+        self.stage() == Stage::Ended && !self.partition.has_ended()
+    }
+}
+
+/// How far an owner is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Loading,
+    Serving,
+    Ended,
 }
 
 pub(crate) struct Owner<M: Machine> {

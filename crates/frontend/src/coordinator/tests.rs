@@ -13,7 +13,7 @@ use tailwater_runtime::clock::Instant;
 use tailwater_runtime::telemetry::IntGauge;
 use tokio::sync::{mpsc, oneshot};
 
-use super::host::Way;
+use super::host::{RESTART_INTERVAL, Way};
 use super::replay::replay_batches;
 use super::{Command, Host, Hosted, KeyValue, Machine, Now, Owner, Turn, Waiter};
 use crate::metadata::TopicCreator;
@@ -146,23 +146,35 @@ async fn requests_that_never_cease_do_not_starve_timers() {
 }
 
 /// An owner that has failed is begun again while its leadership goes on: its partition isn't without a coordinator for good.
+/// Until then its clients look elsewhere, lists leave it out, and a gauge tells of it until it serves.
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_fails_is_begun_again() {
     let fixture = Fixture::start().await;
     fixture.topic("log").await;
-    let host = host(&fixture);
-    for request in [Ask::Panic, Ask::Nothing] {
-        let expected = match request {
-            Ask::Panic => ErrorCode::NotCoordinator,
-            _ => ErrorCode::None,
-        };
-        let owner = living_owner(&host).await;
-        assert_eq!(owner.ask("x".to_owned(), request).await, expected);
+    let failed = gauge();
+    let host = host_that_tells(&fixture, failed.clone());
+    let owner = living_owner(&host).await;
+    assert_eq!(owner.ask("x".to_owned(), Ask::Panic).await, ErrorCode::NotCoordinator);
+    while !owner.is_closed() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    assert_eq!(host.owner_of("x").err(), Some(ErrorCode::NotCoordinator));
+    assert_eq!(host.all_owners().map(|owners| owners.len()).ok(), Some(0));
+
+    let again = living_owner(&host).await;
+    assert_eq!(failed.get(), 1);
+    assert_eq!(again.ask("x".to_owned(), Ask::Nothing).await, ErrorCode::None);
+    assert_eq!(host.all_owners().map(|owners| owners.len()).ok(), Some(1));
+    tokio::time::sleep(2 * RESTART_INTERVAL).await;
+    assert_eq!(failed.get(), 0, "it serves");
 }
 
 /// A coordinator of the topic `log`.
 fn host(fixture: &Fixture) -> Host<Scripted> {
+    host_that_tells(fixture, gauge())
+}
+
+fn host_that_tells(fixture: &Fixture, failed: IntGauge) -> Host<Scripted> {
     let data = &fixture.data;
     let hosted = Hosted {
         topic: NewTopic {
@@ -175,6 +187,7 @@ fn host(fixture: &Fixture) -> Host<Scripted> {
         new_machine: Box::new(|_| Scripted::default()),
         coordinators: gauge(),
         loading: gauge(),
+        failed,
     };
     let tasks = fixture.runtime.tasks.child("host");
     let host = Host::new(

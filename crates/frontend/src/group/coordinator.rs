@@ -52,6 +52,7 @@ impl Groups {
             topic: new_topic(&config),
             coordinators: metrics.coordinators.clone(),
             loading: metrics.loading.clone(),
+            failed: metrics.failed.clone(),
             new_machine: Box::new(move |_| {
                 GroupMachine::new(Shard::new(limits.clone()), topics.clone(), metrics.clone())
             }),

@@ -9,6 +9,7 @@ pub(super) struct GroupMetrics {
     pub rebalances: IntCounter,
     pub coordinators: IntGauge,
     pub loading: IntGauge,
+    pub failed: IntGauge,
 }
 
 impl GroupMetrics {
@@ -26,6 +27,10 @@ impl GroupMetrics {
             loading: metrics.gauge(
                 "tailwater_frontend_group_coordinators_loading",
                 "Partitions of __consumer_offsets that are still being read, whose clients wait",
+            ),
+            failed: metrics.gauge(
+                "tailwater_frontend_group_coordinators_failed",
+                "Partitions of __consumer_offsets whose coordinator failed and has not served since: their groups stand still",
             ),
         }
     }

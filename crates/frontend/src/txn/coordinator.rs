@@ -69,6 +69,7 @@ impl Transactions {
             topic: new_topic(&config),
             coordinators: metrics.coordinators.clone(),
             loading: metrics.loading.clone(),
+            failed: metrics.failed.clone(),
             new_machine: {
                 let (outbox, view, clock, random) = (
                     Outbox::new(peers.clone(), runtime.tasks.child("markers")),
@@ -362,8 +363,6 @@ impl Transactions {
     async fn ask(&self, id: &str, request: Request) -> Reply {
         match self.host.owner_of(id) {
             Ok(owner) => owner.ask(id.to_owned(), request).await,
-            // Without the topic nobody is the coordinator of anything.
-            Err(ErrorCode::CoordinatorNotAvailable) => request.refused(ErrorCode::NotCoordinator),
             Err(error) => request.refused(error),
         }
     }

@@ -14,6 +14,7 @@ pub(super) struct TxnMetrics {
     pub marker_repeats: IntCounter,
     pub coordinators: IntGauge,
     pub loading: IntGauge,
+    pub failed: IntGauge,
 }
 
 impl TxnMetrics {
@@ -43,6 +44,10 @@ impl TxnMetrics {
             loading: metrics.gauge(
                 "tailwater_frontend_transaction_coordinators_loading",
                 "Partitions of __transaction_state that are still being read, whose clients wait",
+            ),
+            failed: metrics.gauge(
+                "tailwater_frontend_transaction_coordinators_failed",
+                "Partitions of __transaction_state whose coordinator failed and has not served since: their producers wait",
             ),
         }
     }

@@ -7,7 +7,7 @@ use tailwater_types::{NodeId, Offset};
 use tokio::sync::oneshot;
 
 use super::harness::*;
-use crate::coordinator::{Command, Owner, OwnerHandle};
+use crate::coordinator::{Command, Owner, OwnerHandle, Stage};
 use crate::group::Groups;
 use crate::group::effects::*;
 use crate::group::machine::GroupMachine;
@@ -137,7 +137,7 @@ async fn a_coordinator_knows_what_its_predecessor_answers_for() {
 
     let next = spawn();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!next.is_loaded(), "its log isn't committed to the end");
+    assert_eq!(next.stage(), Stage::Loading, "its log isn't committed to the end");
     fixture.wal.release();
     assert_eq!(answer.await, Ok(Reply::Commit(ErrorCode::None)));
     let TopicPartition { topic, partition } = at(0);

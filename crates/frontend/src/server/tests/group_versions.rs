@@ -110,7 +110,7 @@ async fn errors_of_offset_fetch_stand_where_their_version_has_them() {
     let server = Server::start().await;
     let topic = server.fixture.topic("t").await.topic().0;
     let mut client = server.connect().await;
-    let error = ErrorCode::CoordinatorNotAvailable;
+    let error = ErrorCode::NotCoordinator;
     for version in 1..=10 {
         let found = fetched(version, client.ask(version, &fetch_one(version, topic)).await);
         let expected = match version {
