@@ -38,7 +38,10 @@ impl Group {
     /// A member of the new protocol joins a classic group: its coordinator assigns from now on.
     pub(super) fn upgrade(&mut self, request: Box<Heartbeat>, waiter: Waiter, step: &mut Step<'_>) {
         let around = around(step, &self.id);
-        let (converted, mut records) = match self.to_consumer(&around) {
+        let instance = request.instance_id.as_ref();
+        let takes_a_place = instance.is_some_and(|instance| self.static_members.contains_key(instance))
+            || self.members.contains_key(&request.member_id);
+        let (converted, mut records) = match self.to_consumer(&around, !takes_a_place) {
             Ok(converted) => converted,
             Err(refusal) => {
                 let why = refusal.1.as_deref().unwrap_or_default();
@@ -131,11 +134,16 @@ impl Group {
         Vec::from_iter(classic.is_stored.then_some(tombstone))
     }
 
-    /// This group as one whose coordinator assigns, and the records that make it; of an empty one nothing is left.
+    /// This group as one whose coordinator assigns, and the records that make it; of an empty one nothing is left. `brings_a_member`:
+    /// whether the member that joins is a new one, and takes no other's place.
     ///
     /// # Errors
     /// GROUP_ID_NOT_FOUND, in words that say why.
-    fn to_consumer(&self, around: &Around<'_>) -> Result<(Arc<State>, Vec<ConsumerRecord>), Refusal> {
+    fn to_consumer(
+        &self,
+        around: &Around<'_>,
+        brings_a_member: bool,
+    ) -> Result<(Arc<State>, Vec<ConsumerRecord>), Refusal> {
         let mut draft = Draft::new(Arc::default());
         if self.phase == Phase::Empty {
             return Ok((draft.into_state(), Vec::new()));
@@ -176,11 +184,9 @@ impl Group {
         }
         let hash = topics::refresh(&mut draft, around.topics, around.now);
         let epoch = self.generation;
-        // Amid a rebalance not everybody has a part: another assignment is due, even if nothing of what members want changes, as where
-        // the member that joins takes a static one's place.
-        let is_settled = self.phase == Phase::Stable;
         draft.put(ConsumerRecord::Epoch(Some(GroupEpoch {
-            epoch: epoch + i32::from(!is_settled),
+            // Not everybody has a part if there was, or was to be, a rebalance: another assignment is due. A new member makes it so.
+            epoch: epoch + i32::from(!brings_a_member),
             metadata_hash: hash.unwrap_or_default(),
         })));
         for (id, assigned) in self.members.keys().zip(&assigned) {

@@ -471,3 +471,29 @@ fn an_upgrade_by_a_static_member_amid_a_rebalance_assigns() {
     let all = Partitions::from([(h.topic.unwrap(), [0, 1, 2].into())]);
     assert_eq!((reply.error, reply.assignment), (ErrorCode::None, Some(all)));
 }
+
+/// The same where a rebalance was to follow a change to the classic protocol, of which its next coordinator knows nothing.
+#[test]
+fn an_upgrade_by_a_static_member_behind_a_downgrade_assigns() {
+    let mut h = Harness::new();
+    let join = |new_id: &str| {
+        Request::Join(Join {
+            instance_id: Some("i".to_owned()),
+            ..consumer_join("", new_id)
+        })
+    };
+    ask_to_join(&mut h, "n");
+    let waiter = h.ask(join("a"));
+    assert_eq!(h.joined(waiter).error, ErrorCode::None);
+    let waiter = leaves(&mut h, "n");
+    assert_eq!(beat_of(&mut h, waiter).error, ErrorCode::None);
+    let mut h = h.restart();
+    assert_eq!(group_type(&mut h), ("classic", "Stable"));
+    let waiter = h.ask(Request::ConsumerHeartbeat(Box::new(Heartbeat {
+        instance_id: Some("i".to_owned()),
+        ..joins("o")
+    })));
+    let reply = beat_of(&mut h, waiter);
+    let all = Partitions::from([(h.topic.unwrap(), [0, 1, 2].into())]);
+    assert_eq!((reply.error, reply.assignment), (ErrorCode::None, Some(all)));
+}
