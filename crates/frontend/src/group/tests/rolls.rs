@@ -76,6 +76,8 @@ struct Client {
     is_classic: bool,
     /// Of a classic one: whether it keeps what it has while it joins.
     is_cooperative: bool,
+    /// Of a static member.
+    instance: Option<String>,
     id: String,
     /// Its generation, or its epoch.
     epoch: i32,
@@ -86,10 +88,11 @@ struct Client {
 }
 
 impl Client {
-    fn new(number: usize, is_classic: bool, is_cooperative: bool) -> Self {
+    fn new(number: usize, is_classic: bool, is_cooperative: bool, instance: Option<String>) -> Self {
         Self {
             is_classic,
             is_cooperative,
+            instance,
             id: if is_classic {
                 String::new()
             } else {
@@ -123,6 +126,7 @@ impl Client {
                 Request::ConsumerHeartbeat(Box::new(Heartbeat {
                     member_id: self.id.clone(),
                     member_epoch: self.epoch,
+                    instance_id: self.instance.clone(),
                     rebalance_timeout_ms: says_all.then_some(60_000),
                     topics: says_all.then(|| ["t".to_owned()].into()),
                     owned: Some(if self.has.is_empty() {
@@ -138,16 +142,43 @@ impl Client {
                     name: "any".to_owned(),
                     metadata: self.metadata(),
                 }],
+                instance_id: self.instance.clone(),
                 requires_known_member_id: number.is_multiple_of(2),
                 ..join(&self.id, &format!("m{number}"))
             }),
             Next::Sync(assignments) => Request::Sync(Sync {
-                member: member(&self.id, self.epoch),
+                member: self.member(),
                 protocol_type: Some("consumer".to_owned()),
                 protocol_name: Some("any".to_owned()),
                 assignments: assignments.clone(),
             }),
-            Next::Beat => Request::Heartbeat(member(&self.id, self.epoch)),
+            Next::Beat => Request::Heartbeat(self.member()),
+        }
+    }
+
+    fn member(&self) -> MemberRef {
+        MemberRef {
+            instance_id: self.instance.clone(),
+            ..member(&self.id, self.epoch)
+        }
+    }
+
+    /// What it says when it goes; a static one of the new protocol that it comes back, or doesn't.
+    fn leaving(&self, number: usize) -> Request {
+        match self.is_classic {
+            true => Request::Leave(vec![Leaving {
+                member_id: self.id.clone(),
+                instance_id: self.instance.clone(),
+            }]),
+            false => Request::ConsumerHeartbeat(Box::new(Heartbeat {
+                member_id: self.id.clone(),
+                member_epoch: match self.instance.is_some() && number.is_multiple_of(2) {
+                    true => -2,
+                    false => -1,
+                },
+                instance_id: self.instance.clone(),
+                ..Heartbeat::default()
+            })),
         }
     }
 
@@ -191,7 +222,7 @@ impl Client {
             }
             (ErrorCode::None, Reply::Heartbeat(_)) => {}
             (ErrorCode::MemberIdRequired, Reply::Join(reply)) => self.id = reply.member_id,
-            (ErrorCode::UnknownMemberId, _) if self.is_classic => {
+            (ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId, _) if self.is_classic => {
                 self.id.clear();
                 self.is_lost();
             }
@@ -201,7 +232,8 @@ impl Client {
             (ErrorCode::GroupIdNotFound, _) => self.is_lost(),
             (ErrorCode::RebalanceInProgress, _) => self.joins_again(),
             (ErrorCode::CoordinatorNotAvailable, _) => self.misses_an_answer(),
-            (ErrorCode::GroupMaxSizeReached, _) => {}
+            // The one before it is there until it says that it goes, or its session ends.
+            (ErrorCode::GroupMaxSizeReached | ErrorCode::UnreleasedInstanceId, _) => {}
             (_, reply) => panic!("{reply:?}"),
         }
     }
@@ -284,13 +316,20 @@ struct World {
 }
 
 impl World {
-    fn new(is_cooperative: bool) -> Self {
+    fn new(is_cooperative: bool, are_static: [bool; 3]) -> Self {
         let mut h = Harness::new();
         h.commits_at_once = false;
         Self {
             h,
             is_cooperative,
-            clients: (0..3).map(|number| Client::new(number, true, is_cooperative)).collect(),
+            clients: are_static
+                .iter()
+                .enumerate()
+                .map(|(number, is_static)| {
+                    let instance = is_static.then(|| format!("i{number}"));
+                    Client::new(number, true, is_cooperative, instance)
+                })
+                .collect(),
             asked: BTreeMap::new(),
             born: 3,
             offset: None,
@@ -313,21 +352,15 @@ impl World {
                 self.h.commit(who, i64::try_from(number).unwrap());
             }
             Action::Roll { client, is_classic } => {
-                let who = &self.clients[client];
-                let request = match who.is_classic {
-                    true => leave(&[&who.id]),
-                    false => Request::ConsumerHeartbeat(Box::new(Heartbeat {
-                        member_id: who.id.clone(),
-                        member_epoch: -1,
-                        ..Heartbeat::default()
-                    })),
-                };
+                let request = self.clients[client].leaving(number);
                 self.h.ask(request);
                 self.replace(client, is_classic);
             }
             Action::Vanish { client, is_classic } => self.replace(client, is_classic),
             Action::Outcome { stored } => self.outcome(stored),
             Action::Pass { seconds } => self.h.pass(Duration::from_secs(seconds)),
+            // A known weakness: docs/status.md, "Groups of both protocols".
+            Action::Restart if self.clients.iter().any(|client| client.instance.is_some()) => {}
             Action::Restart => {
                 let h = std::mem::replace(&mut self.h, Harness::new());
                 self.h = h.restart();
@@ -356,7 +389,8 @@ impl World {
 
     fn replace(&mut self, client: usize, is_classic: bool) {
         self.asked.retain(|_, asker| *asker != client);
-        self.clients[client] = Client::new(self.born, is_classic, self.is_cooperative);
+        let instance = self.clients[client].instance.clone();
+        self.clients[client] = Client::new(self.born, is_classic, self.is_cooperative, instance);
     }
 
     fn learn(&mut self) {
@@ -410,9 +444,10 @@ proptest! {
     #[test]
     fn a_group_that_changes_its_protocol_keeps_its_promises(
         is_cooperative in any::<bool>(),
+        are_static in any::<[bool; 3]>(),
         actions in prop::collection::vec(action(), 1..120),
     ) {
-        let mut world = World::new(is_cooperative);
+        let mut world = World::new(is_cooperative, are_static);
         for action in actions {
             world.act(action);
         }
