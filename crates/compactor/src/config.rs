@@ -12,6 +12,8 @@ const MAX_OBJECTS: u64 = 40;
 pub struct Config {
     /// A journal is uploaded when this much of it isn't yet, ...
     pub trigger_bytes: ByteSize,
+    /// ... or so many entries: a start looks at each, and small ones are many before they are much, ...
+    pub trigger_entries: u64,
     /// ... or when the oldest of that is this old, ...
     pub trigger_age: Millis,
     /// ... or, crumbs excepted, when the WAL device is full to this percentage.
@@ -50,6 +52,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             trigger_bytes: ByteSize::mib(64),
+            trigger_entries: 100_000,
             trigger_age: Millis::seconds(30),
             trigger_device_percent: 50,
             batch_bytes: ByteSize::mib(128),
@@ -76,6 +79,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), String> {
         let positive = [
             ("trigger_bytes", self.trigger_bytes.0),
+            ("trigger_entries", self.trigger_entries),
             ("batch_bytes", self.batch_bytes.0),
             ("memory_bytes", self.memory_bytes.0),
             ("clean_object_bytes", self.clean_object_bytes.0),
@@ -124,6 +128,7 @@ mod tests {
             assert!(text.contains(name), "{text}");
         };
         refused(|config| config.trigger_bytes = ByteSize(0), "trigger_bytes");
+        refused(|config| config.trigger_entries = 0, "trigger_entries");
         refused(|config| config.max_journals = 0, "max_journals");
         refused(|config| config.clean_keys_bytes = ByteSize(1 << 19), "clean_keys_bytes");
         refused(|config| config.clean_object_bytes = ByteSize(0), "clean_object_bytes");

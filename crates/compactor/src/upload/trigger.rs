@@ -40,6 +40,10 @@ pub(crate) fn due(config: &Config, progress: Progress, device: &WalStatus, journ
     if progress.sealed {
         return Due::Now;
     }
+    // Counted by LSNs, whatever the device has heard of.
+    if progress.end.0 - progress.next.0 >= config.trigger_entries {
+        return Due::Now;
+    }
     let Some(journal) = journal else { return Due::NotYet };
     let max_age = config.trigger_age.as_duration();
     if journal.trim < progress.next {
@@ -95,7 +99,8 @@ mod tests {
         due(&Config::default(), progress, &device, Some(&journal))
     }
 
-    /// Bytes, age, a device half full and the journal's end each trigger; little young data on a device with room doesn't.
+    /// Bytes, entries, age, a device half full and the journal's end each trigger; little young data on a device with room
+    /// doesn't.
     #[test]
     fn each_trigger_triggers() {
         assert_eq!(decide(MIB, 1, 49, |_| {}), Due::NotYet);
@@ -103,6 +108,8 @@ mod tests {
         assert_eq!(decide(1, 30, 0, |_| {}), Due::Now);
         assert_eq!(decide(4 * MIB, 0, 50, |_| {}), Due::Now);
         assert_eq!(decide(1, 1, 50, |_| {}), Due::Now);
+        let entries = |entries: u64| decide(1, 0, 0, |progress| progress.end = Lsn(5 + entries));
+        assert_eq!((entries(99_999), entries(100_000)), (Due::NotYet, Due::Now));
         assert_eq!(decide(1, 0, 0, |progress| progress.sealed = true), Due::Now);
     }
 
@@ -127,5 +134,7 @@ mod tests {
             (progress.next, progress.since_last_commit) = (Lsn(6), Duration::from_secs(30));
         };
         assert_eq!(decide(1, 0, 0, late), Due::Now);
+        let many = |progress: &mut Progress| (progress.next, progress.end) = (Lsn(6), Lsn(100_006));
+        assert_eq!(decide(1, 0, 0, many), Due::Now, "entries are counted without them");
     }
 }

@@ -8,11 +8,11 @@ use tailwater_format::entry::Entry;
 use tailwater_rpc::wal::{AppendState, JournalStatus, ReadStream};
 use tailwater_rpc::{Error, Result};
 use tailwater_runtime::clock::Instant;
-use tailwater_types::{JournalId, Lsn, Offset};
+use tailwater_types::{JournalId, Lsn, LsnRange, Offset};
 use tokio::sync::watch;
 
 use super::{Space, Ticket};
-use crate::journal::{IndexedSlice, Journal, Source};
+use crate::journal::{IndexedSlice, Journal, Most, Source};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -137,6 +137,14 @@ impl Core {
     /// [`Error::NotHere`], [`Error::Trimmed`].
     pub(crate) fn source(&self, id: JournalId, lsn: Lsn) -> Result<Option<Source>> {
         self.readable(id)?.source(lsn)
+    }
+
+    /// Where the first durable entries of a range are, see [`Journal::sources`].
+    ///
+    /// # Errors
+    /// [`Error::NotHere`], [`Error::Trimmed`].
+    pub(crate) fn sources(&self, id: JournalId, range: LsnRange, most: Most) -> Result<Vec<Source>> {
+        self.readable(id)?.sources(range, most)
     }
 
     /// Up to where everything is durable: what read-ahead may read.

@@ -2,13 +2,14 @@ use tailwater_format::device::record_cost;
 use tailwater_rpc::Error;
 use tailwater_rpc::wal::{AppendState, OpenJournal, entry_cost};
 use tailwater_runtime::clock::Instant;
-use tailwater_types::{DeviceId, JournalId, LeaderEpoch, Lsn, NodeEpoch, StreamId};
+use tailwater_types::{DeviceId, JournalId, LeaderEpoch, Lsn, LsnRange, NodeEpoch, StreamId};
 use tokio::sync::watch;
 
 use super::Attached;
 use super::space::Purpose;
 use super::*;
 use crate::device::{Extent, Placed};
+use crate::journal::{Most, Source};
 use crate::testing::{entry, open, seal, slice, trim};
 
 const RING: u64 = 4 << 20;
@@ -235,6 +236,53 @@ fn trims_are_checked() {
     run(&mut core);
     assert_eq!(core.source(JournalId(7), Lsn(3)).unwrap_err(), Error::NotHere);
     assert_eq!((core.journals(), core.memory_bytes()), (0, 0));
+}
+
+/// Sources found together are those of each LSN, from the range's start to its end or to what is durable: one at least, and
+/// together within the bounds.
+#[test]
+fn sources_found_together_are_within_their_bounds() {
+    let mut core = core(1 << 20);
+    let id = JournalId(7);
+    let attached = attach(&mut core, 7);
+    let sizes = [10, 300, 50_000, 10, 10, 70_000, 20, 10];
+    for (&bytes, lsn) in sizes.iter().zip(0..) {
+        core.append(id, attached.id, entry(7, lsn, bytes), Lsn(0)).unwrap();
+    }
+    run(&mut core);
+    core.append(id, attached.id, entry(7, 8, 10), Lsn(0)).unwrap();
+    core.trim(&trim(7, device(), 1, false)).unwrap();
+    let lsn_and_bytes = |source| match source {
+        Source::Memory(entry) => (entry.lsn().0, entry.encoded_bytes() as u64),
+        Source::Device(_) => panic!("all of it is in memory"),
+    };
+    for (start, end) in (1..10).flat_map(|start| (start..12).map(move |end| (start, end))) {
+        for (entries, bytes) in [(1, 1 << 20), (3, 1 << 20), (99, 1), (99, 60_000), (99, 1 << 20)] {
+            let range = LsnRange::new(Lsn(start), Lsn(end));
+            let found = core.sources(id, range, Most { entries, bytes }).unwrap();
+            let found: Vec<_> = found.into_iter().map(lsn_and_bytes).collect();
+            let wanted = (start..end.min(8)).count();
+            assert!(
+                found.iter().map(|(lsn, _)| *lsn).eq((start..).take(found.len())),
+                "{found:?}"
+            );
+            assert!(
+                found.len() >= wanted.min(1) && found.len() <= wanted.min(entries),
+                "{found:?}"
+            );
+            let sum = |found: &[(u64, u64)]| found.iter().map(|(_, bytes)| bytes).sum::<u64>();
+            assert!(found.len() <= 1 || sum(&found) <= bytes, "{found:?}");
+            if found.len() < wanted.min(entries) {
+                let next = core
+                    .source(id, Lsn(start + found.len() as u64))
+                    .unwrap()
+                    .map(lsn_and_bytes);
+                assert!(sum(&found) + next.unwrap().1 > bytes, "there was room for {next:?}");
+            }
+        }
+    }
+    let below = core.sources(id, LsnRange::new(Lsn(0), Lsn(9)), Most { entries: 9, bytes: 99 });
+    assert!(matches!(below, Err(Error::Trimmed { .. })), "{below:?}");
 }
 
 /// Whatever was promised fits, however many writers there are; a trim gives it back.

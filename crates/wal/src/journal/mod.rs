@@ -14,7 +14,7 @@ use tailwater_format::entry::Entry;
 use tailwater_rpc::wal::{AppendState, JournalStatus, OpenJournal};
 use tailwater_rpc::{Error, Result};
 use tailwater_runtime::clock::Instant;
-use tailwater_types::{JournalId, LeaderEpoch, Lsn, MetadataVersion, SealingEpoch, StreamId};
+use tailwater_types::{JournalId, LeaderEpoch, Lsn, LsnRange, MetadataVersion, SealingEpoch, StreamId};
 use tokio::sync::watch;
 
 pub(crate) use index::{IndexedSlice, StreamIndex};
@@ -89,6 +89,14 @@ pub(crate) enum Admission {
 pub(crate) enum Source {
     Memory(Arc<Entry>),
     Device(Box<[Extent]>),
+}
+
+/// Bounds of a group of entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Most {
+    pub(crate) entries: usize,
+    /// Encoded bytes.
+    pub(crate) bytes: u64,
 }
 
 /// The end of a range of journals whose last is `id`.
@@ -406,6 +414,25 @@ impl Journal {
                 .clone()
                 .map_or_else(|| Source::Device(placed()), Source::Memory),
         ))
+    }
+
+    /// Where the first durable entries of `range` are, in order: one at least, and more as long as all of them stay within
+    /// `most`. None if the range begins at the durable end.
+    ///
+    /// # Errors
+    /// [`Error::Trimmed`].
+    pub(crate) fn sources(&self, range: LsnRange, most: Most) -> Result<Vec<Source>> {
+        let (mut lsn, mut bytes, mut found) = (range.start, 0, Vec::new());
+        while lsn < range.end && found.len() < most.entries {
+            let Some(source) = self.source(lsn)? else { break };
+            bytes += self.slot(lsn).map_or(0, |slot| slot.bytes);
+            if bytes > most.bytes && !found.is_empty() {
+                break;
+            }
+            found.push(source);
+            lsn = lsn.next();
+        }
+        Ok(found)
     }
 
     /// Durable slices of a stream, see [`StreamIndex::find`].

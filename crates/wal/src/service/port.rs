@@ -85,13 +85,12 @@ impl Wal for WalService {
 
     async fn read_journal(&self, request: ReadJournal) -> Result<Stream<Entry>> {
         self.check_device(request.device)?;
-        Ok(self.reads.clone().entries(request)?.boxed())
+        Ok(self.reads.clone().entries(request, Ok)?.boxed())
     }
 
     async fn scan_journal(&self, request: ReadJournal) -> Result<Stream<ScannedEntry>> {
         self.check_device(request.device)?;
-        let entries = self.reads.clone().entries(request)?;
-        Ok(entries.map(|entry| entry.and_then(|entry| scan(&entry))).boxed())
+        Ok(self.reads.clone().entries(request, |entry| scan(&entry))?.boxed())
     }
 
     async fn read_stream(&self, request: ReadStream) -> Result<Vec<Bytes>> {

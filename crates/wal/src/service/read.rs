@@ -12,13 +12,19 @@ use tailwater_format::entry::{Entry, SliceKind};
 use tailwater_kafka::batch::{BatchError, Batches, HEADER_BYTES, locate};
 use tailwater_rpc::wal::{ReadJournal, ReadStream, ScannedEntry, ScannedSlice};
 use tailwater_rpc::{Error, Result};
-use tailwater_runtime::{ByteSemaphore, Tasks};
-use tailwater_types::{JournalId, Lsn, Outcome};
+use tailwater_runtime::{ByteSemaphore, DeviceError, Tasks};
+use tailwater_types::{JournalId, Lsn, LsnRange, Outcome};
 
 use super::shared::Shared;
 use crate::core::FoundSlice;
 use crate::device::{Extent, LogReader, ReadAhead, part_of};
-use crate::journal::Source;
+use crate::journal::{Most, Source};
+
+/// What one look for entries finds, and one hop off the executor's threads reads; a larger entry goes alone.
+const GROUP: Most = Most {
+    entries: 1024,
+    bytes: 1 << 20,
+};
 
 /// Serves the port's reads.
 pub(super) struct Reads {
@@ -32,56 +38,65 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    /// The entries of a range, see [`tailwater_rpc::wal::Wal::read_journal`].
-    pub(super) fn entries(
+    /// The entries of a range as `take` makes them, see [`tailwater_rpc::wal::Wal::read_journal`].
+    pub(super) fn entries<T: Send + 'static>(
         self: Arc<Self>,
         request: ReadJournal,
-    ) -> Result<impl futures::Stream<Item = Result<Entry>> + Send + 'static> {
+        take: Take<T>,
+    ) -> Result<impl futures::Stream<Item = Result<T>> + Send + 'static> {
         let ReadJournal { journal, range, .. } = request;
         if !range.is_empty() {
             self.shared.core.lock().source(journal, range.start)?;
         }
-        let start = (self, range.start, ReadAhead::default());
-        Ok(stream::try_unfold(start, move |(reads, lsn, mut ahead)| async move {
-            if lsn >= range.end {
-                return Ok(None);
-            }
-            let entry = reads.entry(journal, lsn, &mut ahead).await?;
-            Ok(entry.map(|entry| (entry, (reads, lsn.next(), ahead))))
+        let reading = Reading {
+            reads: self,
+            journal,
+            range,
+            take,
+            ahead: ReadAhead::default(),
+            ready: Vec::new().into_iter(),
+        };
+        Ok(stream::try_unfold(reading, |mut reading| async move {
+            let entry = reading.next().await.transpose()?;
+            Ok(entry.map(|entry| (entry, reading)))
         }))
     }
 
-    async fn entry(&self, journal: JournalId, lsn: Lsn, ahead: &mut ReadAhead) -> Result<Option<Entry>> {
-        let (source, durable_end) = {
-            let core = self.shared.core.lock();
-            (core.source(journal, lsn)?, core.durable_end())
+    /// What `take` makes of entries that lie next to each other from `first` on, up to the first that is damaged.
+    ///
+    /// # Errors
+    /// If none of them is to be had.
+    fn take_group<T>(
+        &self,
+        (journal, first): (JournalId, Lsn),
+        sources: Vec<Source>,
+        (ahead, ahead_to): (&mut ReadAhead, u64),
+        take: Take<T>,
+    ) -> Result<Vec<Result<T>>> {
+        let read = |source| match source {
+            Source::Memory(entry) => Ok(Raw::Entry(entry)),
+            Source::Device(extents) => {
+                let position = extents.first().map_or(0, |extent| extent.position);
+                let bytes = self.reader.read(&extents, ahead, ahead_to).map_err(unreadable)?;
+                Ok(Raw::Read { position, bytes })
+            }
         };
-        let extents = match source {
-            None => return Ok(None),
-            Some(Source::Memory(entry)) => return Ok(Some(Entry::clone(&entry))),
-            Some(Source::Device(extents)) => extents,
-        };
-        let position = extents.first().map_or(0, |extent| extent.position);
-        let runs = vec![extents.into_vec()];
-        let bytes = self
-            .read(runs, ahead, durable_end)
-            .await?
-            .pop()
-            .expect("one run in, one out");
-        self.shared.core.lock().source(journal, lsn)?;
-        let entry = Entry::decode(&bytes)
-            .map_err(|error| error.to_string())
-            .and_then(|entry| {
-                let (found, at) = (entry.header().journal, entry.lsn());
-                if (found, at) == (journal, lsn) {
-                    Ok(entry)
-                } else {
-                    Err(format!("journal {found}, LSN {at} found"))
-                }
-            });
-        entry
-            .map(Some)
-            .map_err(|detail| self.corrupt(journal, lsn, position, &detail))
+        let group = sources.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+        // The trim LSN only grows: what is behind the first wasn't overwritten either.
+        self.shared.core.lock().source(journal, first)?;
+        let mut taken = Vec::with_capacity(group.len());
+        for (raw, lsn) in group.into_iter().zip(first.0..) {
+            let entry = match raw {
+                Raw::Entry(entry) => Ok(Entry::clone(&entry)),
+                Raw::Read { position, bytes } => decode(&bytes, journal, Lsn(lsn))
+                    .map_err(|detail| self.corrupt(journal, Lsn(lsn), position, &detail)),
+            };
+            taken.push(entry.and_then(take));
+            if taken.last().is_some_and(Result::is_err) {
+                break;
+            }
+        }
+        Ok(taken)
     }
 
     /// Whole batches of a stream, see [`tailwater_rpc::wal::Wal::read_stream`].
@@ -121,7 +136,7 @@ impl Reads {
         let runs: Vec<_> = slices.iter().filter_map(on_device).collect();
         let mut read = Vec::new().into_iter();
         if !runs.is_empty() {
-            read = self.read(runs, &mut ReadAhead::default(), 0).await?.into_iter();
+            read = self.read(runs).await?.into_iter();
         }
         let mut all = Vec::with_capacity(slices.len());
         for FoundSlice { slice, source } in slices {
@@ -152,23 +167,24 @@ impl Reads {
         Ok(all)
     }
 
-    /// Runs of bytes from the device, off the executor's threads.
-    async fn read(&self, runs: Vec<Vec<Extent>>, ahead: &mut ReadAhead, ahead_to: u64) -> Result<Vec<Bytes>> {
+    /// Runs of bytes from the device.
+    async fn read(&self, runs: Vec<Vec<Extent>>) -> Result<Vec<Bytes>> {
         let bytes: u64 = runs.iter().flatten().map(|extent| u64::from(extent.length)).sum();
-        let _permit = self.memory.acquire(bytes + MAX_WRITE_BYTES as u64).await;
-        let (reader, mut held) = (self.reader.clone(), std::mem::take(ahead));
+        let reader = self.reader.clone();
         let read = move || {
-            let read = runs.iter().map(|run| reader.read(run, &mut held, ahead_to));
-            (read.collect::<std::result::Result<Vec<_>, _>>(), held)
+            let mut ahead = ReadAhead::default();
+            let read = runs.iter().map(|run| reader.read(run, &mut ahead, 0));
+            read.collect::<std::result::Result<Vec<_>, _>>()
         };
-        let blocking = self.tasks.run_blocking("read", read).await;
-        let (read, held) = blocking.map_err(|error| Error::Internal(error.to_string()))?;
-        *ahead = held;
+        self.blocking(bytes, read).await?.map_err(unreadable)
+    }
+
+    /// Runs what reads `bytes` off the executor's threads.
+    async fn blocking<T: Send + 'static>(&self, bytes: u64, read: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let _permit = self.memory.acquire(bytes + MAX_WRITE_BYTES as u64).await;
+        let read = self.tasks.run_blocking("read", read).await;
         self.shared.meters.device_read_bytes.inc_by(bytes);
-        read.map_err(|error| Error::Unavailable {
-            detail: error.to_string(),
-            outcome: Outcome::DidNotHappen,
-        })
+        read.map_err(|error| Error::Internal(error.to_string()))
     }
 
     fn corrupt(&self, journal: JournalId, lsn: Lsn, position: u64, detail: &str) -> Error {
@@ -177,6 +193,85 @@ impl Reads {
             "{} is damaged at byte {byte}: journal {journal} LSN {lsn}: {detail}",
             self.name
         ))
+    }
+}
+
+/// What a reader wants of an entry; called off the executor's threads if the entry was on the device.
+type Take<T> = fn(Entry) -> Result<T>;
+
+/// An entry as it was found.
+enum Raw {
+    Entry(Arc<Entry>),
+    Read { position: u64, bytes: Bytes },
+}
+
+/// A read of a range, a group of entries at a time: small ones are worth no hop to another thread each.
+struct Reading<T> {
+    reads: Arc<Reads>,
+    journal: JournalId,
+    /// What isn't ready yet.
+    range: LsnRange,
+    take: Take<T>,
+    ahead: ReadAhead,
+    /// Read, and not asked for yet.
+    ready: std::vec::IntoIter<Result<T>>,
+}
+
+impl<T: Send + 'static> Reading<T> {
+    /// `None` at the end of the range or of what is durable; nothing comes behind an error.
+    async fn next(&mut self) -> Option<Result<T>> {
+        if let Some(entry) = self.ready.next() {
+            return Some(entry);
+        }
+        match self.group().await {
+            Ok(group) => self.ready = group.into_iter(),
+            Err(error) => return Some(Err(error)),
+        }
+        self.ready.next()
+    }
+
+    /// The next entries; none at the end.
+    async fn group(&mut self) -> Result<Vec<Result<T>>> {
+        let (journal, first, take) = (self.journal, self.range.start, self.take);
+        let (sources, durable_end) = {
+            let core = self.reads.shared.core.lock();
+            (core.sources(journal, self.range, GROUP)?, core.durable_end())
+        };
+        self.range.start = Lsn(first.0 + sources.len() as u64);
+        let on_device = |source: &Source| match source {
+            Source::Memory(_) => 0,
+            Source::Device(extents) => extents.iter().map(|extent| u64::from(extent.length)).sum(),
+        };
+        let bytes: u64 = sources.iter().map(on_device).sum();
+        let (reads, mut ahead) = (self.reads.clone(), std::mem::take(&mut self.ahead));
+        let read = move || {
+            let group = reads.take_group((journal, first), sources, (&mut ahead, durable_end), take);
+            (group, ahead)
+        };
+        let (group, ahead) = match bytes {
+            0 => read(),
+            _ => self.reads.blocking(bytes, read).await?,
+        };
+        self.ahead = ahead;
+        group
+    }
+}
+
+/// The entry that `bytes` are, if it is the one that should be there.
+fn decode(bytes: &Bytes, journal: JournalId, lsn: Lsn) -> std::result::Result<Entry, String> {
+    let entry = Entry::decode(bytes).map_err(|error| error.to_string())?;
+    let (found, at) = (entry.header().journal, entry.lsn());
+    if (found, at) == (journal, lsn) {
+        return Ok(entry);
+    }
+    Err(format!("journal {found}, LSN {at} found"))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unreadable(error: DeviceError) -> Error {
+    Error::Unavailable {
+        detail: error.to_string(),
+        outcome: Outcome::DidNotHappen,
     }
 }
 

@@ -44,12 +44,19 @@ pub(super) fn response(runs: Runs) -> http::Response<Body> {
 
 /// `message` with its prefix.
 pub(super) fn framed(message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
-    let mut framed = BytesMut::with_capacity(PREFIX_BYTES + length);
-    put_prefix(length, &mut framed);
-    message
-        .encode(&mut framed)
-        .expect("there is room for what it says it takes");
+    framed_together(std::slice::from_ref(message))
+}
+
+/// `messages` one behind the other, each with its prefix.
+pub(super) fn framed_together(messages: &[impl Message]) -> Bytes {
+    let framed_bytes = |message| PREFIX_BYTES + Message::encoded_len(message);
+    let mut framed = BytesMut::with_capacity(messages.iter().map(framed_bytes).sum());
+    for message in messages {
+        put_prefix(message.encoded_len(), &mut framed);
+        message
+            .encode(&mut framed)
+            .expect("there is room for what it says it takes");
+    }
     framed.freeze()
 }
 

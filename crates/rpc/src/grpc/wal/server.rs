@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::stream::TryReadyChunksError;
 use futures::{StreamExt, TryStreamExt, stream};
 use prost::Message;
 use tailwater_types::Lsn;
@@ -27,7 +28,7 @@ use super::super::error::to_status;
 use super::super::proto;
 use super::super::proto::append_request::Request;
 use super::Answered;
-use super::body::{Runs, framed, response};
+use super::body::{Runs, framed, framed_together, response};
 use super::pieces::{Assembly, Carrier, MAX_PIECE_MESSAGE_BYTES, batch_runs, runs};
 use crate::wal::{AppendSender, AppendState, AppendStream, Wal};
 use crate::{Error, Result};
@@ -39,6 +40,9 @@ const READ_STREAM: &str = "/tailwater.v1.Wal/ReadStream";
 const SEAL: &str = "/tailwater.v1.Wal/Seal";
 const TRIM: &str = "/tailwater.v1.Wal/Trim";
 const STATUS: &str = "/tailwater.v1.Wal/Status";
+
+/// Scanned entries that leave as one run.
+const SCANNED_AT_ONCE: usize = 64;
 
 /// Serves a WAL node's port: one service among a server's.
 #[derive(Clone)]
@@ -88,8 +92,11 @@ async fn answer(wal: &dyn Wal, path: &str, body: Body) -> Answered<Runs> {
         SCAN_JOURNAL => {
             let read = only::<proto::ReadJournalRequest>(body).await?.try_into();
             let entries = async { wal.scan_journal(read?).await }.await.map_err(refused)?;
-            let messages = entries.map_ok(|entry| framed(&proto::ScannedEntry::from(entry)));
-            Ok(messages.map_err(refused).boxed())
+            // A frame of HTTP/2 for each of very many small messages would cost more than all else.
+            let messages = entries
+                .map_ok(proto::ScannedEntry::from)
+                .try_ready_chunks(SCANNED_AT_ONCE);
+            Ok(messages.flat_map(scanned_run).boxed())
         }
         READ_STREAM => {
             let read = only::<proto::ReadStreamRequest>(body).await?.try_into();
@@ -210,6 +217,18 @@ fn requests<T: Message + Default + 'static>(body: Body) -> Streaming<T> {
 async fn only<T: Message + Default + 'static>(body: Body) -> Answered<T> {
     let message = requests(body).message().await?;
     message.ok_or_else(|| invalid("a request without its message"))
+}
+
+/// The messages that were ready, and what came behind them if that is an error.
+fn scanned_run(
+    ready: std::result::Result<Vec<proto::ScannedEntry>, TryReadyChunksError<proto::ScannedEntry, Error>>,
+) -> impl futures::Stream<Item = Answered<Bytes>> {
+    let (messages, failed) = match ready {
+        Ok(messages) => (messages, None),
+        Err(TryReadyChunksError(messages, error)) => (messages, Some(error)),
+    };
+    let run = (!messages.is_empty()).then(|| Ok(framed_together(&messages)));
+    stream::iter(run.into_iter().chain(failed.map(|error| Err(refused(error)))))
 }
 
 fn one(message: &impl Message) -> Runs {

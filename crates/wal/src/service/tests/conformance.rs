@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::{StreamExt as _, TryStreamExt};
 use tailwater_format::entry::{Entry, Slice};
 use tailwater_kafka::batch::HEADER_BYTES;
 use tailwater_rpc::Error;
 use tailwater_rpc::wal::{OpenJournal, ReadJournal, ReadStream, SealedJournal, entry_cost};
+use tailwater_runtime::{AlignedBuf, Device as _};
 use tailwater_types::{DeviceId, JournalId, Kind, Lsn, MetadataVersion, NodeEpoch, NodeId, StreamId};
 
 use super::node::{CAPACITY, Node, Via, durable, mixed, refusal, seen};
@@ -33,6 +34,8 @@ over_both! {
     entries_survive_a_restart
     streams_are_read_by_offset
     a_scan_has_headers_only
+    a_range_is_what_each_lsn_is
+    what_lies_before_damage_is_read
     another_device_is_refused
     seals_and_trims_survive_a_restart
     a_repeat_is_the_same_entry
@@ -128,6 +131,74 @@ async fn a_scan_has_headers_only(via: Via) {
     assert_eq!(slices[1].header, mixed(0).header().slices[1]);
     let headers: Vec<_> = (0..3).map(|base| batch(base, 100).slice(..HEADER_BYTES)).collect();
     assert_eq!(slices[1].parts, headers);
+}
+
+/// A range of entries, large and small, on the device and in memory, is answered as each LSN by itself: however many are
+/// read together.
+async fn a_range_is_what_each_lsn_is(via: Via) {
+    const ENTRIES: u64 = 1_300;
+    let node = Node::large(8 << 20, via).await;
+    let mut stream = node.open(1).await;
+    let mut cost = 0;
+    for lsn in 0..ENTRIES {
+        let bytes = if lsn % 400 == 399 {
+            700_000
+        } else {
+            10 + lsn as usize % 90
+        };
+        let entry = entry(1, lsn, bytes);
+        cost += entry_cost(entry.encoded_bytes());
+        seen(&mut stream, |state| state.credit_limit >= cost).await;
+        stream.sender.send(entry, Lsn(0)).unwrap();
+    }
+    durable(&mut stream, ENTRIES).await;
+    let scan = async |range| {
+        let scanned = node.port.scan_journal(node.range(1, range)).await.unwrap();
+        scanned.try_collect::<Vec<_>>().await.unwrap()
+    };
+    let (mut read_each, mut scanned_each) = (Vec::new(), Vec::new());
+    for lsn in 0..ENTRIES {
+        read_each.extend(node.read(1, lsn..lsn + 1).await.unwrap());
+        scanned_each.extend(scan(lsn..lsn + 1).await);
+    }
+    let bytes = |entries: &[Entry]| entries.iter().map(|entry| entry.chunks().concat()).collect::<Vec<_>>();
+    for start in [0, 1, 398, 399, 400, 1_022, ENTRIES - 1, ENTRIES] {
+        for end in [start, start + 1, ENTRIES, ENTRIES + 3] {
+            let expected = start as usize..end.min(ENTRIES).max(start) as usize;
+            let found = node.read(1, start..end).await.unwrap();
+            assert_eq!(lsns(&found), (start..end.min(ENTRIES)).collect::<Vec<_>>());
+            assert!(bytes(&found) == bytes(&read_each[expected.clone()]), "{start}..{end}");
+            assert!(scan(start..end).await == scanned_each[expected], "{start}..{end}");
+        }
+    }
+}
+
+/// Entries in front of a damaged one are read, scanned or whole; then comes the error, and nothing behind it.
+async fn what_lies_before_damage_is_read(via: Via) {
+    let (node, device) = Node::new(via).await;
+    let mut stream = node.open(1).await;
+    let mut cost = 0;
+    for lsn in 0..20 {
+        let entry = entry(1, lsn, 10_000);
+        cost += entry_cost(entry.encoded_bytes());
+        seen(&mut stream, |state| state.credit_limit >= cost).await;
+        stream.sender.send(entry, Lsn(0)).unwrap();
+        durable(&mut stream, lsn + 1).await;
+    }
+    let mut all = AlignedBuf::zeroed(CAPACITY);
+    device.read_at(&mut all, 0).unwrap();
+    let damaged = entry(1, 5, 10_000).chunks()[1].clone();
+    let at = all.windows(100).position(|found| found == &damaged[..100]).unwrap();
+    device.damage(at + 20, b"damage");
+    let mut read = node.port.read_journal(node.range(1, 0..20)).await.unwrap();
+    let mut scan = node.port.scan_journal(node.range(1, 0..20)).await.unwrap();
+    for lsn in 0..5 {
+        assert_eq!(read.try_next().await.unwrap().unwrap().lsn(), Lsn(lsn));
+        assert_eq!(scan.try_next().await.unwrap().unwrap().lsn, Lsn(lsn));
+    }
+    assert_eq!(read.try_next().await.unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(scan.try_next().await.unwrap_err().kind(), Kind::Corrupt);
+    assert!(read.next().await.is_none() && scan.next().await.is_none());
 }
 
 /// Another device's requests are refused by every call that names one.
