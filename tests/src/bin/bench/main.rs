@@ -9,6 +9,7 @@ mod groups;
 mod latency;
 mod producers;
 mod raw;
+mod rebalances;
 mod subject;
 mod wal_only;
 
@@ -42,6 +43,9 @@ const MANY_PARTITIONS: [i32; 2] = [1_000, 10_000];
 /// Between such lines stand the figures of a section, of one run: a run writes only the sections that it has measured.
 const FIGURES: &str = "figures of make bench";
 const GROUPS: &str = "figures of make bench, groups";
+const REBALANCES: &str = "figures of make bench, rebalances";
+/// Parts whose figures need not be compared with the machine's.
+const BY_THEMSELVES: [&str; 2] = ["groups", "rebalances"];
 
 const TO_WAL: &str = "produce to the WAL, no uploads: server CPU";
 const PRODUCE: &str = "produce while it is uploaded: server CPU";
@@ -70,7 +74,7 @@ struct Arguments {
     /// Acknowledged records, one at a time.
     #[arg(long, default_value_t = 3_000)]
     rounds: usize,
-    /// Only these, as in `standalone,producers,apart,kafka,nisshi,failover,groups`; all by default.
+    /// Only these, as in `standalone,producers,apart,kafka,nisshi,failover,groups,rebalances`; all by default.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where to write the figures as JSON.
@@ -95,9 +99,9 @@ struct Transferred {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let wanted = |part: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == part);
-    let (mut figures, mut of_groups) = (Figures::default(), Figures::default());
-    let is_groups_only = arguments.only.iter().all(|only| only == "groups") && !arguments.only.is_empty();
-    if !is_groups_only {
+    let (mut figures, mut of_groups, mut of_rebalances) = <(Figures, Figures, Figures)>::default();
+    let is_by_itself = |only: &String| BY_THEMSELVES.contains(&only.as_str());
+    if arguments.only.is_empty() || !arguments.only.iter().all(is_by_itself) {
         machine(&mut figures)?;
     }
     if wanted("standalone") {
@@ -130,9 +134,13 @@ fn main() -> Result<()> {
     if wanted("groups") {
         measure_groups(&arguments, &mut of_groups)?;
     }
+    if wanted("rebalances") {
+        rebalances::measure(&arguments.binary, &mut of_rebalances)?;
+    }
     aims(&mut figures);
     groups::aims(&mut of_groups);
-    let sections = [(FIGURES, &figures), (GROUPS, &of_groups)];
+    rebalances::aims(&mut of_rebalances);
+    let sections = [(FIGURES, &figures), (GROUPS, &of_groups), (REBALANCES, &of_rebalances)];
     if let Some(path) = &arguments.json {
         let all: Vec<serde_json::Value> = sections.iter().flat_map(|(_, figures)| figures.json()).collect();
         std::fs::write(path, serde_json::to_string_pretty(&all)?).with_context(|| path.display().to_string())?;
