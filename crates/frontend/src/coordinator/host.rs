@@ -188,8 +188,9 @@ impl<M: Machine> Host<M> {
         let owners = self.inner.owners.read();
         let way = |owner: Option<&OwnerHandle<M>>| match owner.map(|owner| (owner, owner.stage())) {
             Some((owner, Stage::Serving)) => Some(Ok(self.way_to(owner))),
-            Some((_, Stage::Ended)) => None,
-            Some((_, Stage::Loading)) | None => Some(Err(ErrorCode::CoordinatorLoadInProgress)),
+            Some((owner, Stage::Ended)) if owner.has_failed() && !owner.partition.is_closing() => None,
+            // The log is somebody else's, or will be: whose isn't known here yet.
+            Some((_, Stage::Loading | Stage::Ended)) | None => Some(Err(ErrorCode::CoordinatorLoadInProgress)),
         };
         // Also of those that are being opened, or given away: nobody else has what is coordinated there meanwhile.
         let partitions = topic.iter().flat_map(|topic| &topic.partitions);
@@ -271,7 +272,6 @@ impl<M: Machine> Host<M> {
     /// Keeps who has failed, until it is seen to serve or isn't here any more.
     fn note_failed(&self, owners: &BTreeMap<i32, OwnerHandle<M>>, open: &[Arc<Partition>]) {
         let mut failed = self.inner.failed.lock();
-        failed.retain(|index| open.iter().any(|partition| partition.index() == *index));
         for (index, owner) in owners {
             if owner.has_failed() {
                 failed.insert(*index);
@@ -279,6 +279,7 @@ impl<M: Machine> Host<M> {
                 failed.remove(index);
             }
         }
+        failed.retain(|index| open.iter().any(|partition| partition.index() == *index));
         let count = i64::try_from(failed.len()).unwrap_or(i64::MAX);
         self.inner.hosted.failed.set(count);
     }

@@ -223,6 +223,10 @@ impl<T: Send + 'static> Reading<T> {
         if let Some(entry) = self.ready.next() {
             return Some(entry);
         }
+        if self.range.is_empty() {
+            // It was answered whole, whatever has become of its journal meanwhile.
+            return None;
+        }
         match self.group().await {
             Ok(group) => self.ready = group.into_iter(),
             Err(error) => return Some(Err(error)),
